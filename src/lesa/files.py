@@ -1,0 +1,84 @@
+"""Files that are never half written: a file is written beside its name, then renamed; JSON; hashes."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lesa.errors import LesaError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; on success it takes the name `path`, on failure it goes.
+
+    A reader sees the old file or the new one, never a part. The bytes are on the disk before the rename.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        LesaError: the file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LesaError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise LesaError(f"{path} is not valid JSON: {error}") from None
+
+
+def read_lines(path: Path | str) -> list[str]:
+    """Read a text file's lines, without line ends, surrounding blanks and empty lines (CRLF and tabs are usual here).
+
+    Raises:
+        LesaError: the file is missing or is not text.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise LesaError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise LesaError(f"{path} is not a UTF-8 text file: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def sha256(path: Path | str) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,196 @@
+"""A recipe: all that decides what a training run does; TOML, then overrides of the command line, kept as JSON."""
+
+import sys
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from lesa.errors import LesaError, did_you_mean
+from lesa.learn.model import ModelConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised. The defaults are the paper's."""
+
+    kind: Literal["lesa", "contrastive"] = "lesa"
+    """`lesa` is the published loss of four terms; `contrastive` the cross-entropy over the seen labels."""
+    distribution: float = 0.1
+    """Weight of the distribution loss (kind `lesa`)."""
+    relevance: float = 0.001
+    """Weight of the relevance loss (kind `lesa`)."""
+    diversity: float = 0.01
+    """Weight of the diversity loss (kind `lesa`)."""
+    diversity_of: Literal["logits", "probabilities"] = "logits"
+    """What the diversity loss compares: logits as the authors' program does, or probabilities as the paper writes."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How it is minimised. The defaults are the authors' program's."""
+
+    kind: Literal["rmsprop-tf", "adamw"] = "rmsprop-tf"
+    """TensorFlow's RMSProp, or AdamW."""
+    learning_rate: float = 1e-3
+    """The learning rate at the start."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW)."""
+    adaptive: bool = True
+    """Whether a falling validation average lowers the learning rate (METHOD, section 5)."""
+    patience: int = 5
+    """Evaluations that change nothing after the rate was lowered."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run: data, label vectors, model, loss, optimiser. The defaults are the published recipe."""
+
+    dataset: str
+    """Folder of a prepared data set (`lesa prepare`)."""
+    regions: str
+    """Folder of its region features (`lesa extract`, `lesa project`)."""
+    vectors: tuple[str, ...]
+    """Sources of the label vectors; several are joined end to end."""
+    centred: bool = False
+    """Whether the mean of the seen labels' vectors is taken from every label vector."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model; its region and vector sizes follow from the data."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The loss."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """The optimiser and its learning rate."""
+    batch_size: int = 32
+    """Photos a step."""
+    epochs: int | None = None
+    """Length of the training in passes over the photos; give this or `steps`."""
+    steps: int | None = None
+    """Length of the training in steps; give this or `epochs`."""
+    validate_every: int | None = None
+    """Steps between two validations and checkpoints; once an epoch if not given."""
+    validation_figure: Literal["F1@5", "mAP"] = "F1@5"
+    """The figure on the validation photos' seen labels that drives the learning rate and picks the best weights."""
+    report: Literal["last", "best"] = "last"
+    """The weights that evaluation takes: those of the last step, or the best on validation."""
+    skip_unlabelled: bool = False
+    """Whether training photos without a present seen label are left out."""
+    seed: int = 0
+    """Decides the first weights and the order of the photos."""
+
+    def __post_init__(self) -> None:
+        """Refuse lengths and sizes that make no run."""
+        if (self.epochs is None) == (self.steps is None):
+            raise LesaError("give the length of the training either as `epochs` or as `steps`")
+        for name in ("epochs", "steps", "batch_size", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LesaError(f"{name} is {value}; expected at least 1")
+        if not self.vectors:
+            raise LesaError("`vectors` names no source of label vectors")
+
+
+# What each named recipe changes of the defaults above.
+RECIPES: dict[str, dict[str, Any]] = {
+    "published": {"epochs": 40},
+    "contrastive": {
+        "epochs": 8,
+        "batch_size": 64,
+        "centred": True,
+        "model": {"front": False, "unit_codes": True, "selection": "log-mean-exp"},
+        "loss": {"kind": "contrastive"},
+        "optimiser": {"kind": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01, "adaptive": False},
+        "report": "best",
+    },
+}
+
+
+def read_recipe(path: Path | str, overrides: list[str] | None = None) -> Recipe:
+    """Read a TOML recipe: its key `recipe` names the one it starts from; `overrides` are `key=value`, as in TOML.
+
+    Example:
+        `read_recipe("configs/flickr8k.toml", ["model.attentions=1", "seed=2"])`
+
+    Raises:
+        LesaError: no such file, not TOML, a key that does not exist, or a value of the wrong kind.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LesaError(f"recipe {path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LesaError(f"recipe {path} is not valid TOML: {error}") from None
+    for override in overrides or []:
+        merge(settings, parse_override(override))
+    return make_recipe(settings, where=str(path))
+
+
+def make_recipe(settings: dict[str, Any], where: str = "the recipe") -> Recipe:
+    """Build a recipe from nested settings, on top of the named recipe in `settings["recipe"]` (published if absent)."""
+    name = settings.get("recipe", "published")
+    if name not in RECIPES:
+        raise LesaError(f"{where}: no recipe is called {name!r}; {did_you_mean(str(name), RECIPES)}")
+    whole: dict[str, Any] = {}
+    merge(whole, RECIPES[name])
+    if "steps" in settings and "epochs" not in settings:
+        whole.pop("epochs", None)
+    merge(whole, {key: value for key, value in settings.items() if key != "recipe"})
+    return parse_recipe(whole, where)
+
+
+def parse_recipe(settings: dict[str, Any], where: str) -> Recipe:
+    """Turn complete nested settings (of a TOML or JSON file) into a checked recipe."""
+    refuse_unknown_keys(settings, Recipe, where)
+    try:
+        return TypeAdapter(Recipe).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise LesaError(f"{where}: {key}: {first['msg']} (given: {first['input']!r})") from None
+
+
+def recipe_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as nested settings that `parse_recipe` reads back."""
+    return asdict(recipe)
+
+
+def refuse_unknown_keys(settings: dict[str, Any], kind: type, where: str, prefix: str = "") -> None:
+    """Refuse a key that the dataclass `kind` does not have, at any depth."""
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    for key, value in settings.items():
+        if key not in known:
+            raise LesaError(f"{where}: there is no key {prefix + key!r}; {did_you_mean(key, known)}")
+        if is_dataclass(hints[key]) and isinstance(value, dict):
+            refuse_unknown_keys(value, hints[key], where, prefix=f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Parse `a.b=value` into `{"a": {"b": value}}`; a value that is not TOML is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise LesaError(f"{text!r} is no override; expected KEY=VALUE, such as model.attentions=1")
+    try:
+        return tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        settings: Any = value.strip()
+        for part in reversed(key.strip().split(".")):
+            settings = {part: settings}
+        return dict(settings)
+
+
+def merge(settings: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Write `changes` over `settings`, table by table, in place."""
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            inner = settings.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise LesaError(f"{key!r} is a value, not a table: it has no keys {', '.join(value)}")
+            merge(inner, value)
+        else:
+            settings[key] = value
