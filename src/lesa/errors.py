@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+# Names that a message lists at most: enough for options and recipes, not a vocabulary of thousands.
+LISTED = 20
+
 
 class LesaError(Exception):
     """A mistake in what was handed in. The command line prints it on one line and exits with code 2."""
@@ -18,4 +21,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}There are: {', '.join(names)}"
+    listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return f"{hint}There are: {listed}"

@@ -4,13 +4,15 @@ Targets are +1 present, -1 absent, 0 not annotated; a label that is not annotate
 follows the K present labels of a batch (K x S), never S x S: a photo has about ten of them.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lesa.learn.model import Output
+
+DiversityOf = Literal["logits", "probabilities"]
 
 
 class LossTerms(NamedTuple):
@@ -30,7 +32,7 @@ def lesa_loss(
     distribution: float = 0.1,
     relevance: float = 0.001,
     diversity: float = 0.01,
-    diversity_of: str = "logits",
+    diversity_of: DiversityOf = "logits",
 ) -> LossTerms:
     """L = L_rank + 0.1 L_dist + 0.001 L_rel + 0.01 L_div, over the S seen labels.
 

@@ -34,7 +34,7 @@ class ModelConfig:
     separate: bool = False
     """One W1 for each attention instead of one for all."""
     unit_codes: bool = False
-    """Codes of unit length times a learned temperature (the recipe `contrastive`), instead of as they are."""
+    """Codes of unit length times a learned temperature (at most 100), instead of as they are."""
     selection: Selection = "max"
     """How a label's score follows from its M compatibilities: the best one, or a soft maximum."""
     grid: tuple[int, int] | None = None
@@ -135,7 +135,8 @@ class SharedMultiAttention(nn.Module):
         logits_BMR = self.attention_logits(regions_BRD)
         attention_BMR = logits_BMR.softmax(dim=2)
         features_BMD = attention_BMR @ regions_BRD
-        return self.compatibility.read(features_BMD, regions_BRD, vectors_CE, attention_BMR, logits_BMR)
+        out: Output = self.compatibility(features_BMD, regions_BRD, vectors_CE, attention_BMR, logits_BMR)
+        return out
 
     def attention_logits(self, regions_BRD: Tensor) -> Tensor:
         """Return e, `B, M, R`, from regions after the front."""
@@ -162,7 +163,9 @@ class MeanPool(nn.Module):
         B, R, _ = regions_BRD.shape
         logits_BMR = regions_BRD.new_zeros(B, 1, R)
         pooled_BMD = regions_BRD.mean(dim=1, keepdim=True)
-        return self.compatibility.read(pooled_BMD, regions_BRD, vectors_CE, logits_BMR.softmax(dim=2), logits_BMR)
+        attention_BMR = logits_BMR.softmax(dim=2)
+        out: Output = self.compatibility(pooled_BMD, regions_BRD, vectors_CE, attention_BMR, logits_BMR)
+        return out
 
 
 class Compatibility(nn.Module):
@@ -197,7 +200,7 @@ class Compatibility(nn.Module):
         )
 
     def codes(self, features: Tensor) -> Tensor:
-        """Project features `..., D` into word space `..., E`."""
+        """Project features `..., D` into word space `..., E`; a learned temperature stays below 100, as in CLIP."""
         codes = features @ self.w
         if self.log_temperature is None:
             return codes

@@ -167,7 +167,7 @@ def refuse_unknown_keys(settings: dict[str, Any], kind: type, where: str, prefix
         if key not in known:
             raise LesaError(f"{where}: there is no key {prefix + key!r}; {did_you_mean(key, known)}")
         if is_dataclass(hints[key]) and isinstance(value, dict):
-            refuse_unknown_keys(value, hints[key], where, prefix=f"{prefix}{key}.")  # type: ignore[arg-type]
+            refuse_unknown_keys(value, hints[key], where, prefix=f"{prefix}{key}.")
 
 
 def parse_override(text: str) -> dict[str, Any]:
