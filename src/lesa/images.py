@@ -1,0 +1,151 @@
+"""One photo: opened safely and upright, and made into the pixels that a network expects. NumPy and Pillow only."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lesa.errors import LesaError
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photo becomes a square of pixels.
+
+    Raises:
+        LesaError: the short side is smaller than the square that is cut out of it.
+    """
+
+    fit: Literal["crop", "squash"]
+    """`crop` takes the centre and keeps the aspect ratio, `squash` takes the whole photo."""
+    short_side: int
+    """For `crop`: the photo's shorter side is brought to this many pixels before the cut."""
+    size: int
+    """Side of the square in pixels."""
+    mean: tuple[float, float, float]
+    """Taken from red, green, blue after scaling."""
+    std: tuple[float, float, float]
+    """What they are divided by after that."""
+    scale: float
+    """What the values 0-255 are multiplied by: 1/255 or 1."""
+    resample: Literal["bilinear", "bicubic"]
+    """Pillow's filter (with antialiasing)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a square that does not fit."""
+        if self.fit == "crop" and self.short_side < self.size:
+            raise LesaError(f"a square of {self.size} pixels cannot be cut out of a short side of {self.short_side}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """Make it again from `to_dict`, also where JSON turned tuples into lists."""
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def list_photos(folder: Path | str) -> list[str]:
+    """Return the photos below a folder: paths relative to it with forward slashes, sorted; hidden files are left out.
+
+    Raises:
+        LesaError: there is no such folder, or no photo in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LesaError(f"{folder} is not a folder: give the folder that holds the photos")
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in files)
+    photos = sorted(name for name in names if "/." not in f"/{name}")
+    if not photos:
+        raise LesaError(f"{folder} holds no photo: none of its files ends in {', '.join(sorted(SUFFIXES))}")
+    return photos
+
+
+def open_photo(path: Path | str) -> Image.Image:
+    """Open a photo as RGB, turned upright by its EXIF orientation; what is transparent becomes white.
+
+    Raises:
+        LesaError: there is no such file, it is no photo, it is damaged, or it has more pixels than Pillow's limit.
+    """
+    try:
+        with Image.open(path) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise LesaError(f"{path} is {image.width} x {image.height} pixels, more than the limit of {limit}")
+            return _rgb(ImageOps.exif_transpose(image))
+    except LesaError:
+        raise
+    except FileNotFoundError:
+        raise LesaError(f"{path} does not exist") from None
+    except UnidentifiedImageError:
+        raise LesaError(f"{path} is not a photo that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LesaError(f"{path} has too many pixels: {error}") from None
+    except Exception as error:
+        # Pillow's decoders meet damaged files with exceptions of many types.
+        raise LesaError(f"{path} cannot be read: {error}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+
+
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Make an RGB photo into pixels for a network.
+
+    Returns:
+        float32 `3, H, W` with H = W = `preprocessing.size`: (value * scale - mean) / std.
+
+    Raises:
+        LesaError: the photo is so narrow that it would grow beyond Pillow's limit before the cut.
+    """
+    width, height, left, top = _placed(image.size, preprocessing)
+    if image.size != (width, height):
+        image = image.resize((width, height), RESAMPLE[preprocessing.resample])
+    side = preprocessing.size
+    image = image.crop((left, top, left + side, top + side))
+    factor = np.float32(preprocessing.scale) / np.array(preprocessing.std, dtype=np.float32)
+    offset = np.array(preprocessing.mean, dtype=np.float32) / np.array(preprocessing.std, dtype=np.float32)
+    pixels_HW3 = np.asarray(image, dtype=np.float32) * factor - offset
+    return np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))
+
+
+def seen_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Return the part of an upright photo that the network sees.
+
+    Args:
+        size: the photo's width and height in pixels.
+        preprocessing: how it is fitted.
+
+    Returns:
+        left, top, right, bottom in the photo's pixels.
+    """
+    width, height, left, top = _placed(size, preprocessing)
+    across, down = size[0] / width, size[1] / height
+    side = preprocessing.size
+    return left * across, top * down, (left + side) * across, (top + side) * down
+
+
+def _placed(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Return width and height after resizing, and the left and top of the square in it."""
+    side = preprocessing.size
+    if preprocessing.fit == "squash":
+        return side, side, 0, 0
+    short = min(size)
+    # Rounded down, as torchvision and transformers do.
+    width, height = (preprocessing.short_side * length // short for length in size)
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise LesaError(f"a photo of {size[0]} x {size[1]} pixels is too narrow to cut a square out of: squash it")
+    return width, height, (width - side) // 2, (height - side) // 2
