@@ -1,0 +1,172 @@
+"""What every adapter makes and every later step reads: a data set in memory and as a folder.
+
+The folder holds `dataset.json` (vocabulary, photo names of each split, where it came from) and `targets.safetensors`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from scipy.sparse import csr_array
+
+from lesa.errors import LesaError, did_you_mean
+from lesa.files import read_json, replacing, sha256, write_json
+from lesa.labels import Vocabulary
+
+FORMAT = "lesa-dataset-1"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets in {-1 absent, 0 not annotated, +1 present} for N photos and C labels, stored sparse.
+
+    Only the entries that differ from the common one are stored: with `rest=-1` (tags: what is not there is absent) the
+    present ones; with `rest=0` (human annotations) the present and the absent ones.
+    """
+
+    entries: Any
+    """scipy.sparse.csr_array of int8, N x C: the entries that are written down, +1 or (only if rest=0) -1."""
+    rest: int
+    """The value of all other entries: -1 or 0."""
+
+    @classmethod
+    def from_present(cls, present: list[list[int]], labels: int) -> "Targets":
+        """Make targets of which every label that is not listed is absent: `present[n]` holds photo n's columns."""
+        indptr = np.concatenate([[0], np.cumsum([len(columns) for columns in present])]).astype(np.int64)
+        columns = np.array([c for row in present for c in sorted(row)], dtype=np.int32)
+        values = np.ones(len(columns), dtype=np.int8)
+        return cls(csr_array((values, columns, indptr), shape=(len(present), labels)), rest=-1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N photos, C labels)."""
+        return int(self.entries.shape[0]), int(self.entries.shape[1])
+
+    def dense(self, rows: Any = slice(None), columns: slice = slice(None)) -> NDArray[np.int8]:
+        """Return the chosen rows and columns as a dense int8 array, `rows x columns`."""
+        values = self.entries[rows][:, columns].toarray()
+        return np.where(values == 0, np.int8(self.rest), values).astype(np.int8)
+
+    def present_per_photo(self, columns: slice = slice(None)) -> float:
+        """Mean number of present labels a photo among `columns`: the fingerprint of a test set."""
+        photos = self.shape[0]
+        return float((self.entries[:, columns] > 0).sum() / photos) if photos else 0.0
+
+
+@dataclass(frozen=True)
+class Split:
+    """The photos of one split and their targets over the whole vocabulary (unseen columns first)."""
+
+    photos: tuple[str, ...]
+    """N photo names: paths relative to the photo folder, as the region store names its rows."""
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set: `train`, `validation` and `test` splits over one vocabulary."""
+
+    name: str
+    vocabulary: Vocabulary
+    splits: dict[str, Split]
+    source: dict[str, Any]
+    """How it was made: adapter, options, and SHA-256 of the files it was read from."""
+
+    def split(self, name: str) -> Split:
+        """Return a split.
+
+        Raises:
+            LesaError: there is no such split, or it holds no photo.
+        """
+        if name not in self.splits:
+            raise LesaError(f"data set {self.name!r} has no split {name!r}; {did_you_mean(name, self.splits)}")
+        if not self.splits[name].photos:
+            raise LesaError(f"split {name!r} of data set {self.name!r} holds no photo: check the list it was made from")
+        return self.splits[name]
+
+
+def split_of(name: str) -> str:
+    """Return the split of a photo whose collection has no official one: it follows from the photo's name alone.
+
+    So it is the same on every machine, and stays when photos are added: 5 % validation, 55 % train, 40 % test.
+    """
+    draw = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 1000
+    if draw < 50:
+        return "validation"
+    return "train" if draw < 600 else "test"
+
+
+def counts(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return what identifies a data set, split by split: photos, labels, and present labels a photo (3 decimals)."""
+    vocabulary = dataset.vocabulary
+    return {
+        name: {
+            "photos": len(split.photos),
+            "seen labels": len(vocabulary.seen),
+            "seen present a photo": round(split.targets.present_per_photo(vocabulary.seen_columns), 3),
+            "unseen labels": len(vocabulary.unseen),
+            "unseen present a photo": round(split.targets.present_per_photo(vocabulary.unseen_columns), 3),
+        }
+        for name, split in dataset.splits.items()
+    }
+
+
+def write_dataset(dataset: Dataset, folder: Path | str) -> None:
+    """Write a data set as a folder; `dataset.json` is written last, so a folder with it is whole."""
+    folder = Path(folder)
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, split in dataset.splits.items():
+        tensors[f"{name}.indptr"] = split.targets.entries.indptr.astype(np.int64)
+        tensors[f"{name}.columns"] = split.targets.entries.indices.astype(np.int32)
+        tensors[f"{name}.values"] = split.targets.entries.data.astype(np.int8)
+    with replacing(folder / "targets.safetensors") as temporary:
+        # Not save_file: a full disk must come as an OSError, which the command line reports, not as a SafetensorError.
+        temporary.write_bytes(save(tensors))
+    write_json(
+        folder / "dataset.json",
+        {
+            "format": FORMAT,
+            "targets": sha256(folder / "targets.safetensors"),
+            "name": dataset.name,
+            "source": dataset.source,
+            "rest": {name: split.targets.rest for name, split in dataset.splits.items()},
+            "unseen": list(dataset.vocabulary.unseen),
+            "seen": list(dataset.vocabulary.seen),
+            "photos": {name: list(split.photos) for name, split in dataset.splits.items()},
+        },
+    )
+
+
+def read_dataset(folder: Path | str) -> Dataset:
+    """Read a data set folder that `write_dataset` wrote.
+
+    Raises:
+        LesaError: the folder is no data set, is of another version, or its two files do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / "dataset.json").exists():
+        raise LesaError(f"{folder} is not a prepared data set (no dataset.json): make one with `lesa prepare`")
+    about = read_json(folder / "dataset.json")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise LesaError(f"{folder} has format {found!r}, this version reads {FORMAT!r}: prepare it again")
+    try:
+        tensors = load_file(folder / "targets.safetensors")
+        if about["targets"] != sha256(folder / "targets.safetensors"):
+            raise ValueError("targets.safetensors is not the one of dataset.json")
+        vocabulary = Vocabulary(unseen=tuple(about["unseen"]), seen=tuple(about["seen"]))
+        splits = {}
+        for name, photos in about["photos"].items():
+            parts = tensors[f"{name}.values"], tensors[f"{name}.columns"], tensors[f"{name}.indptr"]
+            entries = csr_array(parts, shape=(len(photos), len(vocabulary.names)))
+            entries.check_format(full_check=True)
+            splits[name] = Split(tuple(photos), Targets(entries, rest=about["rest"][name]))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise LesaError(f"{folder} is damaged ({error}): prepare it again") from None
+    return Dataset(about["name"], vocabulary, splits, about["source"])

