@@ -1,0 +1,327 @@
+"""The command line: a function a command. What needs PyTorch is imported inside its command."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from lesa import __version__
+from lesa.errors import LesaError
+
+PATH = click.Path(path_type=Path)
+EXAMPLES = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(context_settings=EXAMPLES)
+@click.version_option(__version__, prog_name="lesa")
+def cli() -> None:
+    """Recognise every label in a photo, also labels that no training photo carried.
+
+    \b
+    photos -> regions             lesa extract, lesa project
+    labels -> targets             lesa prepare
+    regions x label vectors       lesa train
+    scores -> tables, pictures    lesa evaluate, lesa show
+    everything on embedded data   lesa demo
+    """
+
+
+@cli.group()
+def prepare() -> None:
+    """Make a data set folder (vocabulary, splits, sparse targets) from label files."""
+
+
+@prepare.command("captions")
+@click.argument("captions", type=PATH)
+@click.option("--seen-words", type=PATH, required=True, help="List of words that become seen labels, one a line.")
+@click.option("--unseen-words", type=PATH, required=True, help="List of words that become unseen labels.")
+@click.option("--clean", is_flag=True, help="Leave out seen labels that are a singular or plural of an unseen one.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
+def prepare_captions_command(captions: Path, seen_words: Path, unseen_words: Path, clean: bool, out: Path) -> None:
+    """Captioned photos: noisy seen labels from two captions, agreed unseen labels from all.
+
+    CAPTIONS is Flickr8k's own file, a line `name#k<TAB>caption`.
+
+    \b
+    Example:
+      lesa prepare captions Flickr8k.token.txt --seen-words TagList1k.txt \\
+        --unseen-words Concepts81.txt -o prepared/flickr8k
+    """
+    from lesa.learn.datasets.captions import prepare_captions
+
+    save_dataset(prepare_captions(captions, seen_words, unseen_words, clean=clean), out)
+
+
+@prepare.command("folder")
+@click.argument("photos", type=PATH)
+@click.option("--labels", type=PATH, required=True, help="CSV or JSON Lines with the photos' labels.")
+@click.option("--seen", type=PATH, required=True, help="List of the seen labels, one a line.")
+@click.option("--unseen", type=PATH, required=True, help="List of the unseen labels, one a line.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
+def prepare_folder_command(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> None:
+    """Own photos with own labels.
+
+    \b
+    Example:
+      lesa prepare folder photos --labels labels.csv --seen seen.txt --unseen unseen.txt -o prepared/mine
+    """
+    from lesa.learn.datasets.folder import prepare_folder
+
+    save_dataset(prepare_folder(photos, labels, seen, unseen), out)
+
+
+def save_dataset(dataset: Any, out: Path) -> None:
+    """Write a prepared data set and print its counts."""
+    from lesa.learn.datasets import counts, write_dataset
+
+    write_dataset(dataset, out)
+    rows = [(name, *map(str, row.values())) for name, row in counts(dataset).items()]
+    header = ["split", *next(iter(counts(dataset).values()))]
+    print_table(f"{dataset.name} -> {out}", header, rows)
+
+
+@cli.command()
+@click.argument("photos", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Region store to write, or to go on with.")
+@click.option("--backbone", required=True, help="`hf:NAME`, `hf:FOLDER` or `vgg19`.")
+@click.option("--weights", type=PATH, help="Weights file of `vgg19` (torchvision's, or a TF-slim checkpoint).")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the backbone: output_stride=16.")
+@click.option("--fit", type=click.Choice(["crop", "squash"]), help="Centre crop, or the whole photo squashed.")
+@click.option("--batch-size", default=8, help="Photos a batch.")
+@click.option("--device", default="cpu", help="`cpu` (an ONNX graph) or `cuda` (PyTorch).")
+def extract(
+    photos: Path,
+    out: Path,
+    backbone: str,
+    weights: Path | None,
+    options: tuple[str, ...],
+    fit: str | None,
+    batch_size: int,
+    device: str,
+) -> None:
+    """Photos -> region features, by any backbone; resumed where it stopped, broken photos listed and skipped.
+
+    \b
+    Example:
+      lesa extract photos -o features/mine --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
+    """
+    from lesa.images import list_photos
+    from lesa.learn.backbones import load_backbone
+    from lesa.learn.features import extract as extract_regions
+
+    names = list_photos(photos)
+    network = load_backbone(backbone, parse_options(options), weights=weights, fit=fit)
+    with bar("extract", len(names)) as advance:
+        summary = extract_regions(
+            photos, names, out, network, device=device, batch_size=batch_size, progress=lambda done, *_: advance(done)
+        )
+    click.echo(f"{summary.done} photos in {out}, {summary.failed} failed")
+    if summary.failed:
+        click.echo(f"the failed photos and why: {out / 'failed.jsonl'}", err=True)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Region store to write.")
+@click.option("--size", default=512, help="Features that are kept.")
+@click.option("--fit-on", type=PATH, help="Data set whose training photos the projection is learned on; all if absent.")
+def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
+    """Region features -> fewer of them, by principal components of the training photos' regions.
+
+    \b
+    Example:
+      lesa project features/flickr8k -o features/flickr8k-512 --size 512 --fit-on prepared/flickr8k
+    """
+    from lesa.learn.datasets import read_dataset
+    from lesa.learn.features import RegionStore
+    from lesa.learn.projection import project as project_regions
+
+    source = RegionStore.open(store)
+    names = read_dataset(fit_on).split("train").photos if fit_on else source.names
+    with bar("project", None) as advance:
+        project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
+    click.echo(f"{len(source)} photos with {size} features a region in {out}")
+
+
+@cli.command()
+@click.argument("config", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of the run; a begun run is gone on with.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key: model.attentions=1.")
+@click.option("--device", default="cpu", help="`cpu` or `cuda`.")
+def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> None:
+    """Train by a recipe (TOML); stop it at any moment, the same command goes on.
+
+    \b
+    Example:
+      lesa train configs/flickr8k.toml -o runs/flickr8k --set seed=1
+    """
+    from lesa.learn.recipe import read_recipe
+    from lesa.learn.train import Progress
+    from lesa.learn.train import train as train_run
+
+    recipe = read_recipe(config, list(overrides))
+    with bar("train", None) as advance:
+
+        def report(now: Progress) -> None:
+            terms = " ".join(f"{name} {value:.3g}" for name, value in now.terms.items())
+            figure = "" if now.figure is None else f" | validation {recipe.validation_figure} {now.figure:.2f}"
+            advance(now.step, now.steps, f"{terms}{figure}")
+
+        run = train_run(recipe, out, device=device, report=report)
+    click.echo(f"trained: {run.folder} (next: lesa evaluate {run.folder})")
+
+
+@cli.command()
+@click.argument("run", type=PATH)
+@click.option("--split", default="test", help="`test`, `validation` or `train`.")
+@click.option("--rules", multiple=True, default=["lesa"], help="Named metric rules: lesa, sklearn. May be repeated.")
+@click.option("-k", "--k", "ks", multiple=True, type=int, default=[3, 5], help="K of P, R and F1. May be repeated.")
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), help="As the recipe says if not given.")
+@click.option("--dataset", type=PATH, help="Where the data set is, if it moved.")
+@click.option("--regions", type=PATH, help="Where the regions are, if they moved.")
+@click.option("--per-label", is_flag=True, help="Also print the average precision of each label.")
+@click.option("-o", "--out", type=PATH, help="JSON file to write; RUN/evaluation.json if not given.")
+def evaluate(
+    run: Path,
+    split: str,
+    rules: tuple[str, ...],
+    ks: tuple[int, ...],
+    checkpoint: str | None,
+    dataset: Path | None,
+    regions: Path | None,
+    per_label: bool,
+    out: Path | None,
+) -> None:
+    """ZSL, GZSL and seen labels: P, R, F1 at K and mAP under named rules.
+
+    \b
+    Example:
+      lesa evaluate runs/flickr8k --rules lesa --rules sklearn -k 3 -k 5
+    """
+    from lesa.learn.evaluate import evaluate_run, write_evaluation
+    from lesa.learn.run import open_run
+
+    opened = open_run(run)
+    judged = evaluate_run(
+        opened, split=split, rules=rules, k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
+    )
+    path = out or run / "evaluation.json"
+    write_evaluation(judged, path)
+    for name, tasks in judged.reports.items():
+        print_reports(f"{run}, {split}, rules {name!r}, percent", tasks)
+        if per_label:
+            print_per_label(tasks["GZSL"], opened.vocabulary)
+    click.echo(f"written: {path}")
+
+
+@cli.command()
+@click.argument("run", type=PATH)
+@click.argument("photos", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
+@click.option("--top", default=4, help="Seen and unseen labels a photo.")
+@click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
+def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path | None) -> None:
+    """A photo's best seen and unseen labels, each with the attention that it chose: one PNG a photo.
+
+    \b
+    Example:
+      lesa show runs/flickr8k photo.jpg holiday/*.jpg -o shown
+    """
+    from lesa.learn.run import open_run
+    from lesa.learn.show import show_photos
+
+    failed = 0
+    for photo, shown in show_photos(open_run(run), photos, out, top=top, regions=regions):
+        failed += isinstance(shown, LesaError)
+        click.echo(f"{photo}: {shown}", err=isinstance(shown, LesaError))
+    if failed == len(photos):
+        raise LesaError("none of the photos could be shown")
+
+
+@cli.command()
+@click.option("-o", "--out", type=PATH, default=Path("demo"), help="Folder of the runs and the report.")
+def demo(out: Path) -> None:
+    """Train both recipes and a control on the embedded region codes, evaluate them, write an HTML report.
+
+    \b
+    Example:
+      lesa demo -o demo
+    """
+    from lesa.learn.demo import run_demo
+
+    report = run_demo(out, announce=click.echo)
+    click.echo(f"open {report}")
+
+
+def parse_options(options: Sequence[str]) -> dict[str, str | int]:
+    """Turn `KEY=VALUE` options into a mapping; whole numbers become numbers."""
+    parsed: dict[str, str | int] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise LesaError(f"--option {option!r}: expected KEY=VALUE, such as output_stride=16")
+        parsed[key] = int(value) if value.lstrip("-").isdigit() else value
+    return parsed
+
+
+def print_reports(title: str, tasks: dict[str, Any]) -> None:
+    """Print a row a task: labels, images, fingerprint, P, R, F1 at each K, mAP."""
+    ks = list(next(iter(tasks.values())).f1)
+    header = ["task", "labels", "images", "positives/image"]
+    header += [f"{figure}@{k}" for k in ks for figure in ("P", "R", "F1")] + ["mAP"]
+    rows = []
+    for task, report in tasks.items():
+        figures = [table[k] for k in ks for table in (report.precision, report.recall, report.f1)]
+        figures.append(report.mean_average_precision)
+        row = [task, str(report.labels), str(report.images), f"{report.positives_per_image:.3f}"]
+        rows.append((*row, *(f"{figure:.2f}" for figure in figures)))
+    print_table(title, header, rows)
+
+
+def print_per_label(report: Any, vocabulary: Any) -> None:
+    """Print the average precision of each label, the best first."""
+    unseen = set(vocabulary.unseen)
+    labels = sorted(zip(report.average_precision_C, vocabulary.names, strict=True), reverse=True)
+    rows = [(name, "unseen" if name in unseen else "seen", f"{precision:.2f}") for precision, name in labels]
+    print_table("average precision by label, percent", ["label", "", "AP"], rows)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # A pipe or a file has no width of its own: do not fold the table to eighty columns there.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+
+
+def bar(task: str, total: int | None) -> Any:
+    """Return a progress bar (rate, time left) as a context that yields `advance(done, total=None, text="")`."""
+    from lesa.progress import progress_bar
+
+    return progress_bar(task, total)
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake or a full disk ends it with one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (LesaError, OSError) as error:
+        click.echo(f"lesa: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("lesa: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,95 @@
+"""Evaluation of a run: its scores for a split, judged as ZSL, GZSL and on the seen labels under named rules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesa.errors import LesaError
+from lesa.files import write_json
+from lesa.learn.datasets import Split, read_dataset
+from lesa.learn.features import RegionStore
+from lesa.learn.predict import predict
+from lesa.learn.run import Run, load_model
+from lesa.protocols import Report, by_task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's reports on one split."""
+
+    run: Run
+    split: str
+    checkpoint: str
+    reports: dict[str, dict[str, Report]]
+    """Rules, then task (`ZSL`, `GZSL`, `seen`), to report."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `evaluation.json` holds."""
+        return {
+            "run": str(self.run.folder),
+            "split": self.split,
+            "checkpoint": self.checkpoint,
+            "data_set": self.run.regions["data_set"],
+            "reports": {
+                rules: {task: report.to_dict() for task, report in tasks.items()}
+                for rules, tasks in self.reports.items()
+            },
+        }
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    split: str = "test",
+    rules: Sequence[str] = ("lesa",),
+    k: Sequence[int] = (3, 5),
+    checkpoint: str | None = None,
+    dataset: Path | str | None = None,
+    regions: Path | str | None = None,
+) -> Evaluation:
+    """Judge a run's scores on a split of its data set.
+
+    Args:
+        run: the run.
+        split: "test", "validation" or "train".
+        rules: the named metric rules.
+        k: the K of precision, recall and F1.
+        checkpoint: "last" or "best"; the one the recipe reports if not given.
+        dataset: where the data set is now, if not where the recipe says.
+        regions: where its regions are now, if not where the recipe says.
+
+    Raises:
+        LesaError: the data set is not the run's, or the split is empty.
+    """
+    part = split_of_run(run, split, dataset)
+    scores_NC = scores_of_run(run, part, checkpoint=checkpoint, regions=regions)
+    targets_NC = part.targets.dense()
+    reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
+    return Evaluation(run, split, checkpoint or run.recipe.report, reports)
+
+
+def split_of_run(run: Run, split: str, dataset: Path | str | None = None) -> Split:
+    """Return a split of the data set that a run was trained on."""
+    data = read_dataset(dataset or run.recipe.dataset)
+    if data.vocabulary != run.vocabulary:
+        raise LesaError(f"the labels of {dataset or run.recipe.dataset} are not those of the run {run.folder}")
+    return data.split(split)
+
+
+def scores_of_run(
+    run: Run, split: Split, *, checkpoint: str | None = None, regions: Path | str | None = None
+) -> NDArray[np.float32]:
+    """Return a run's scores for the photos of a split and the whole vocabulary, `N, C`, unseen columns first."""
+    store = RegionStore.open(regions or run.recipe.regions)
+    model = load_model(run, checkpoint)
+    return predict(model, store, store.index(split.photos), torch.from_numpy(run.vectors_CE))
+
+
+def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Write an evaluation as JSON."""
+    write_json(path, evaluation.to_dict())

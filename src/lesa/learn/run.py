@@ -1,0 +1,151 @@
+"""A run's folder: everything that rebuilds a trained model, and its checkpoints.
+
+run.json              recipe, vocabulary, how labels become vectors, what regions it was trained on
+vectors.safetensors   the label vectors (unseen first, then seen), and the means that centred them
+last.safetensors      weights, optimiser and state of the last checkpoint: training goes on from here
+best.safetensors      weights that were best on validation
+log.jsonl             loss terms, learning rate and validation figures
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lesa.errors import LesaError
+from lesa.files import read_json, replacing, write_json
+from lesa.labels import Vocabulary
+from lesa.learn.model import build_model
+from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
+from lesa.vectors import VectorSpace
+
+FORMAT = "lesa-run-1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder holds it."""
+
+    folder: Path
+    recipe: Recipe
+    vocabulary: Vocabulary
+    vectors_CE: NDArray[np.float32]
+    """The vocabulary's label vectors, unseen first."""
+    space: VectorSpace
+    """How any other label becomes a vector."""
+    regions: dict[str, Any]
+    """What the regions were: backbone, grid, size, projection."""
+
+    @property
+    def log(self) -> Path:
+        """The training's log, a JSON object a line."""
+        return self.folder / "log.jsonl"
+
+    def checkpoint(self, name: str) -> Path:
+        """The path of the checkpoint `last` or `best`."""
+        return self.folder / f"{name}.safetensors"
+
+
+def write_run(run: Run) -> None:
+    """Write what describes a run; `run.json` is written last, so a folder with it can be opened."""
+    tensors = {"vectors": torch.from_numpy(run.vectors_CE)}
+    if run.space.means_by_source is not None:
+        tensors |= {f"mean.{i}": torch.from_numpy(mean) for i, mean in enumerate(run.space.means_by_source)}
+    save_tensors(run.folder / "vectors.safetensors", tensors, {})
+    write_json(
+        run.folder / "run.json",
+        {
+            "format": FORMAT,
+            "recipe": recipe_settings(run.recipe),
+            "unseen": list(run.vocabulary.unseen),
+            "seen": list(run.vocabulary.seen),
+            "regions": run.regions,
+            "made_with": {
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "threads": torch.get_num_threads(),
+            },
+        },
+    )
+
+
+def open_run(folder: Path | str) -> Run:
+    """Open a run's folder.
+
+    Raises:
+        LesaError: the folder is no run, or one of another version, or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        raise LesaError(f"{folder} is not a run (no run.json): make one with `lesa train`")
+    about = read_json(folder / "run.json")
+    if about.get("format") != FORMAT:
+        raise LesaError(
+            f"{folder} has format {about.get('format')!r}, this version reads {FORMAT!r}: train it again, or open it "
+            "with the version that made it"
+        )
+    recipe = parse_recipe(about["recipe"], where=str(folder / "run.json"))
+    tensors, _ = load_tensors(folder / "vectors.safetensors")
+    means = [tensors[f"mean.{i}"].numpy() for i in range(len(tensors) - 1)] if recipe.centred else None
+    return Run(
+        folder=folder,
+        recipe=recipe,
+        vocabulary=Vocabulary(unseen=tuple(about["unseen"]), seen=tuple(about["seen"])),
+        vectors_CE=tensors["vectors"].numpy(),
+        space=VectorSpace(sources=recipe.vectors, means_by_source=means),
+        regions=about["regions"],
+    )
+
+
+def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> nn.Module:
+    """Return the trained model, from the checkpoint that the recipe reports unless another is named.
+
+    Raises:
+        LesaError: the run has no such checkpoint, or its tensors are not this model's.
+    """
+    name = checkpoint or run.recipe.report
+    path = run.checkpoint(name)
+    if not path.exists():
+        raise LesaError(f"{run.folder} has no checkpoint {name!r} yet: train it first (`lesa train` continues it)")
+    tensors, _ = load_tensors(path)
+    model = build_model(run.recipe.model, seed=0)
+    restore_weights(model, tensors, path)
+    return model.to(device).eval()
+
+
+def restore_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the weights of a checkpoint's tensors into the model."""
+    weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LesaError(f"{path} does not hold this model: {error}") from None
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and, in the header, a JSON state: one file, so that both are of the same moment."""
+    with replacing(path) as temporary:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        temporary.write_bytes(save(contiguous, metadata={"state": json.dumps(state)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        LesaError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {}).get("state", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise LesaError(f"{path} cannot be read ({error}): it is missing or damaged") from None

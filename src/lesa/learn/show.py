@@ -1,0 +1,73 @@
+"""Pictures of a run: photos -> regions -> the best labels, each with the map of the attention that it chose."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lesa.errors import LesaError
+from lesa.files import replacing
+from lesa.images import open_photo, seen_box
+from lesa.labels import Vocabulary
+from lesa.learn.model import Output
+from lesa.learn.projection import Extractor
+from lesa.learn.run import Run, load_model
+from lesa.maps import Tag, sheet
+
+
+def show_photos(
+    run: Run, photos: Sequence[Path], out: Path, *, top: int = 4, regions: Path | str | None = None
+) -> Iterator[tuple[Path, Path | LesaError]]:
+    """Draw one PNG a photo and yield (photo, its picture); a photo that cannot be shown yields the reason instead.
+
+    Args:
+        run: the trained run.
+        photos: image files.
+        out: the folder of the pictures.
+        top: how many seen and how many unseen labels are drawn.
+        regions: the store that says how photos become regions, if it is not where the recipe says.
+    """
+    extractor = Extractor.from_store(regions or run.recipe.regions)
+    model = load_model(run)
+    vectors_CE = torch.from_numpy(run.vectors_CE)
+    taken: set[str] = set()
+    for photo in photos:
+        try:
+            image = open_photo(photo)
+            with torch.inference_mode():
+                output: Output = model(torch.from_numpy(extractor.regions([photo])), vectors_CE)
+        except LesaError as error:
+            yield photo, error
+            continue
+        tags = best_tags(output, run.vocabulary, top)
+        picture = sheet(image, tags, grid=extractor.grid, box=seen_box(image.size, extractor.preprocessing))
+        path = out / free_name(photo.stem, taken)
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG")
+        yield photo, path
+
+
+def best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
+    """Return the first photo's `top` best seen and unseen labels with the attention map of the winning code."""
+    scores_C = output.scores_BC[0]
+    winner_C = output.by_attention_BMC[0].argmax(dim=0)
+    attention_MR = output.attention_BMR[0]
+
+    def best(columns: slice, seen: bool) -> list[Tag]:
+        order: Tensor = scores_C[columns].argsort(descending=True, stable=True)[:top] + columns.start
+        return [
+            Tag(vocabulary.names[c], float(scores_C[c]), seen, attention_MR[winner_C[c]].numpy())
+            for c in order.tolist()
+        ]
+
+    return best(vocabulary.seen_columns, True) + best(vocabulary.unseen_columns, False)
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """Return `stem.png`, numbered where a photo of another folder had that name already."""
+    name, number = f"{stem}.png", 2
+    while name in taken:
+        name, number = f"{stem}-{number}.png", number + 1
+    taken.add(name)
+    return name

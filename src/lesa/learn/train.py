@@ -1,0 +1,347 @@
+"""Training: one loop that can stop at any moment and go on to the same bits.
+
+The order of the photos is a pure function of (seed, epoch), and nothing else in a step is random; so weights,
+optimiser, learning-rate rule and step are the whole state. A checkpoint holds all of them in one file.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lesa import protocols
+from lesa.errors import LesaError
+from lesa.learn.datasets import Dataset, read_dataset
+from lesa.learn.features import RegionStore
+from lesa.learn.losses import contrastive_loss, lesa_loss
+from lesa.learn.model import Output, build_model
+from lesa.learn.optim import LearningRateRule, RMSpropTF
+from lesa.learn.predict import predict, read_regions
+from lesa.learn.recipe import LossConfig, OptimiserConfig, Recipe, recipe_settings
+from lesa.learn.run import Run, load_tensors, open_run, restore_weights, save_tensors, write_run
+from lesa.vectors import fit_space
+
+LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training run tells while it runs."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps in all."""
+    terms: dict[str, float]
+    """Mean of each loss term over the last steps."""
+    learning_rate: float
+    figure: float | None
+    """The last validation figure, in percent."""
+
+
+def train(
+    recipe: Recipe, folder: Path | str, *, device: str = "cpu", report: Callable[[Progress], None] = lambda _: None
+) -> Run:
+    """Train by a recipe into a run's folder; a folder with a begun run of the same recipe is gone on with.
+
+    SIGINT and SIGTERM end it after the running step, with a checkpoint.
+
+    Raises:
+        LesaError: the data do not fit together, the folder holds a run of another recipe, or the loss became NaN.
+        KeyboardInterrupt: it was asked to stop; the same call goes on.
+    """
+    dataset = read_dataset(recipe.dataset)
+    store = RegionStore.open(recipe.regions)
+    run = begin_run(recipe, Path(folder), dataset, store)
+    training = Training(run, dataset, store, device)
+    with stop_requests() as stopping:
+        training.go_on(report, stopping)
+    return run
+
+
+def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:
+    """Return the run in `folder`, begun now or earlier with the same recipe and data."""
+    if (folder / "run.json").exists():
+        run = open_run(folder)
+        sized = replace(recipe, model=run.recipe.model) if same_model(recipe, run.recipe) else recipe
+        if run.recipe != sized or run.regions != regions_of(store, dataset):
+            raise LesaError(
+                f"{folder} holds a run of another recipe or of other data ({differences(run, sized)}): choose another "
+                "folder, or remove this one"
+            )
+        return run
+    space = fit_space(recipe.vectors, dataset.vocabulary.seen, centred=recipe.centred)
+    vectors_CE = space.embed(dataset.vocabulary.names)
+    model = replace(recipe.model, region_size=store.size, vector_size=vectors_CE.shape[1])
+    if model.front and model.grid is None:
+        model = replace(model, grid=store.grid)
+    run = Run(
+        folder=folder,
+        recipe=replace(recipe, model=model),
+        vocabulary=dataset.vocabulary,
+        vectors_CE=vectors_CE,
+        space=space,
+        regions=regions_of(store, dataset),
+    )
+    write_run(run)
+    return run
+
+
+def same_model(recipe: Recipe, other: Recipe) -> bool:
+    """Tell whether two recipes mean the same model, but for the sizes that follow from the data."""
+    sizes = {"region_size": 0, "vector_size": 0, "grid": None}
+    return {**asdict(recipe.model), **sizes} == {**asdict(other.model), **sizes}
+
+
+def regions_of(store: RegionStore, dataset: Dataset) -> dict[str, Any]:
+    """Describe the regions and the data set of a run, so that another one cannot take their place unnoticed."""
+    kept = ("backbone", "preprocessing", "grid", "size", "projection", "rows")
+    return {
+        **{key: store.about.get(key) for key in kept},
+        "data_set": dataset.name,
+        "data_source": dataset.source,
+    }
+
+
+def differences(run: Run, recipe: Recipe) -> str:
+    """Name the settings in which a begun run differs from a recipe."""
+    old, new = recipe_settings(run.recipe), recipe_settings(recipe)
+    changed = [key for key in new if new[key] != old[key]]
+    return ", ".join(changed) if changed else "the data set or its regions"
+
+
+class Training:
+    """The state of a training run and its loop."""
+
+    def __init__(self, run: Run, dataset: Dataset, store: RegionStore, device: str) -> None:
+        recipe = run.recipe
+        self.run, self.store, self.device = run, store, torch.device(device)
+        self.seen = dataset.vocabulary.seen_columns
+        self.vectors_SE = torch.from_numpy(run.vectors_CE[self.seen]).to(self.device)
+        self.split = dataset.split("train")
+        self.validation = dataset.split("validation")
+        self.validation_rows = store.index(self.validation.photos)
+        self.photos = self.training_photos()
+        self.rows = store.index([self.split.photos[i] for i in self.photos])
+        self.epoch_steps = -(-len(self.photos) // recipe.batch_size)
+        self.steps = recipe.steps or (recipe.epochs or 0) * self.epoch_steps
+        self.validate_every = recipe.validate_every or self.epoch_steps
+
+        self.model = build_model(recipe.model, recipe.seed).to(self.device)
+        self.optimiser = make_optimiser(recipe.optimiser, self.model)
+        start = recipe.optimiser.learning_rate
+        self.rule = LearningRateRule(start, floor=1e-3 * start, patience=recipe.optimiser.patience)
+        self.step = 0
+        self.figure: float | None = None
+        self.best: float | None = None
+        self.window = Window()
+        if run.checkpoint("last").exists():
+            self.restore()
+
+    def training_photos(self) -> NDArray[np.int64]:
+        """Return the indices of the photos to train on."""
+        photos = np.arange(len(self.split.photos))
+        if self.run.recipe.skip_unlabelled:
+            seen = self.split.targets.entries[:, self.seen]
+            photos = photos[np.asarray((seen > 0).sum(axis=1)).ravel() > 0]
+        if not len(photos):
+            raise LesaError("no training photo carries a seen label: check the labels of the split 'train'")
+        return photos
+
+    def go_on(self, report: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
+        """Run the steps that are left."""
+        while self.step < self.steps:
+            self.window.add(self.one_step())
+            self.step += 1
+            if self.step % self.validate_every == 0 or self.step == self.steps:
+                self.validate()
+                self.save()
+            elif self.step % LOG_EVERY == 0:
+                self.log()
+            report(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.figure))
+            if stopping() and self.step < self.steps:
+                self.save()
+                raise KeyboardInterrupt
+
+    def one_step(self) -> dict[str, Tensor]:
+        """Take one optimiser step and return its loss terms.
+
+        Raises:
+            LesaError: the loss is not finite.
+        """
+        batch = self.batch(self.step)
+        regions_BRD = read_regions(self.store, self.rows[batch], self.device)
+        targets_BS = torch.from_numpy(self.split.targets.dense(self.photos[batch], self.seen)).to(self.device)
+        self.model.train()
+        out: Output = self.model(regions_BRD, self.vectors_SE)
+        terms = loss_terms(self.run.recipe.loss, out, targets_BS)
+        if not torch.isfinite(terms["total"]):
+            raise LesaError(self.not_finite(terms, batch))
+        self.optimiser.zero_grad()
+        terms["total"].backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Return the positions, in the list of training photos, of the batch of a step."""
+        epoch, within = divmod(step, self.epoch_steps)
+        order = epoch_order(self.run.recipe.seed, epoch, len(self.photos))
+        return order[within * self.run.recipe.batch_size : (within + 1) * self.run.recipe.batch_size]
+
+    def not_finite(self, terms: dict[str, Tensor], batch: NDArray[np.int64]) -> str:
+        """Describe the step at which the loss stopped being a number."""
+        values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+        photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
+        return (
+            f"the loss is not finite at step {self.step + 1} (learning rate {self.rule.rate:g}; {values}). The last "
+            f"checkpoint is kept in {self.run.folder}. Lower optimiser.learning_rate, or check these photos' region "
+            f"features: {photos}"
+        )
+
+    def validate(self) -> None:
+        """Score the validation photos; the figure drives the learning rate and picks the weights to keep."""
+        scores_NS = predict(self.model, self.store, self.validation_rows, self.vectors_SE)
+        targets_NS = self.validation.targets.dense(columns=self.seen)
+        self.figure = validation_figure(self.run.recipe.validation_figure, scores_NS, targets_NS)
+        if self.run.recipe.optimiser.adaptive:
+            rate = self.rule.update(self.figure)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        self.log(validation={self.run.recipe.validation_figure: self.figure})
+        if self.best is None or self.figure > self.best:
+            self.best = self.figure
+            save_tensors(self.run.checkpoint("best"), self.weights(), {"step": self.step, "figure": self.figure})
+
+    def log(self, **more: Any) -> None:
+        """Append a line to the log and begin a new window of loss terms."""
+        line = {"step": self.step, "learning_rate": self.rule.rate, **self.window.close(), **more}
+        with self.run.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's tensors under the names that a checkpoint gives them."""
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        """Write the checkpoint from which training goes on."""
+        slots = self.optimiser.state_dict()["state"]
+        tensors = {f"optimiser.{i}.{name}": value for i, slot in slots.items() for name, value in slot.items()}
+        state = {
+            "step": self.step,
+            "rule": asdict(self.rule),
+            "figure": self.figure,
+            "best": self.best,
+            "log_bytes": self.run.log.stat().st_size if self.run.log.exists() else 0,
+        }
+        save_tensors(self.run.checkpoint("last"), self.weights() | tensors, state)
+
+    def restore(self) -> None:
+        """Take up the last checkpoint; log lines that were written after it go."""
+        path = self.run.checkpoint("last")
+        tensors, state = load_tensors(path)
+        restore_weights(self.model, tensors, path)
+        self.rule = LearningRateRule(**state["rule"])
+        self.step, self.figure, self.best = state["step"], state["figure"], state["best"]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, index, name = key.split(".", 2)
+                slots.setdefault(int(index), {})[name] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        for group in groups:
+            group["lr"] = self.rule.rate
+        self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+        if self.run.log.exists():
+            with self.run.log.open("r+b") as file:
+                file.truncate(state["log_bytes"])
+
+
+class Window:
+    """The mean of each loss term since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.latest: dict[str, float] = {}
+        self.since = time.monotonic()
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Take in one step's terms."""
+        self.latest = {name: float(term) for name, term in terms.items()}
+        for name, value in self.latest.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def close(self) -> dict[str, Any]:
+        """Return the means and the steps a second, and begin again."""
+        now = time.monotonic()
+        means = {name: value / self.count for name, value in self.sums.items()}
+        rate = self.count / max(now - self.since, 1e-9)
+        self.sums, self.count, self.since = {}, 0, now
+        return {"loss": means, "steps_per_second": round(rate, 2)}
+
+
+@lru_cache(maxsize=1)
+def epoch_order(seed: int, epoch: int, photos: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits `photos` photos: a pure function of its arguments."""
+    return np.random.default_rng([seed, epoch]).permutation(photos)
+
+
+def loss_terms(config: LossConfig, out: Output, targets_BS: Tensor) -> dict[str, Tensor]:
+    """Return the terms of the recipe's loss; `total` is what is minimised."""
+    if config.kind == "contrastive":
+        return {"total": contrastive_loss(out.scores_BC, targets_BS)}
+    return lesa_loss(
+        out,
+        targets_BS,
+        distribution=config.distribution,
+        relevance=config.relevance,
+        diversity=config.diversity,
+        diversity_of=config.diversity_of,
+    )._asdict()
+
+
+def make_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser over the model's parameters."""
+    if config.kind == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return RMSpropTF(model.parameters(), lr=config.learning_rate)
+
+
+def validation_figure(name: str, scores_NS: NDArray[np.float32], targets_NS: NDArray[np.int8]) -> float:
+    """Return micro F1@5 or mAP of the seen labels under the rules `lesa`, in percent."""
+    k = min(5, scores_NS.shape[1])
+    judged = protocols.evaluate(scores_NS, targets_NS, rules="lesa", k=(k,))
+    return judged.f1[k] if name == "F1@5" else judged.mean_average_precision
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM came; a second signal ends the program at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+    # Python delivers signals to the main thread alone and lets no other set a handler.
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
