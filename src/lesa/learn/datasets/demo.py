@@ -1,0 +1,52 @@
+"""The embedded data -> an ordinary data set, region store and vectors table, which everything else reads unchanged.
+
+`demo_data/README.md` says what the package carries; `tools/make_demo_data.py` made it.
+"""
+
+import io
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from lesa.files import replacing
+from lesa.learn.datasets.dataset import read_dataset
+from lesa.learn.features import StoreWriter
+
+PACKED = files("lesa.learn") / "demo_data"
+# Where each packed file goes that is carried as it is.
+PLACES = {
+    "targets.safetensors": "dataset/targets.safetensors",
+    "dataset.json": "dataset/dataset.json",
+    "projection.safetensors": "regions/projection.safetensors",
+    "vectors.safetensors": "vectors.safetensors",
+}
+PHOTOS = 256
+
+
+def unpack_demo(folder: Path | str) -> None:
+    """Write the embedded data: `dataset/`, `regions/` and `vectors.safetensors` in `folder`.
+
+    A folder that holds them already stays as it is; one that an interrupted call left is completed.
+
+    Raises:
+        LesaError: the folder holds the regions of another version.
+    """
+    folder = Path(folder)
+    about = json.loads((PACKED / "regions.json").read_text(encoding="utf-8"))
+    with StoreWriter(folder / "regions", about) as writer:
+        for name, place in PLACES.items():
+            with replacing(folder / place) as temporary:
+                temporary.write_bytes((PACKED / name).read_bytes())
+        splits = read_dataset(folder / "dataset").splits.values()
+        unpack_regions(writer, [photo for split in splits for photo in split.photos])
+
+
+def unpack_regions(writer: StoreWriter, names: list[str]) -> None:
+    """Write the region codes of the photos that the store does not hold yet; `names` are the codes' photos in order."""
+    with np.load(io.BytesIO((PACKED / "regions.npz").read_bytes()), allow_pickle=False) as packed:
+        codes_DNR, step = packed["codes"], packed["step"]
+    for start in range(writer.rows, len(names), PHOTOS):
+        codes_BRD = np.ascontiguousarray(codes_DNR[:, start : start + PHOTOS].transpose(1, 2, 0))
+        writer.append(names[start : start + PHOTOS], codes_BRD * step)
