@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Trains and evaluates every row of docs/results.md on the Flickr8k benchmark; stop it at any moment, it goes on.
+#   bash benchmarks/flickr8k.sh && python benchmarks/flickr8k_table.py runs/flickr8k
+# It needs prepared/flickr8k, features/flickr8k-{7x7,14x14}-512 and vectors/glove.txt (docs/results.md makes them).
+set -euo pipefail
+lesa=${LESA:-.venv/bin/lesa}
+out=runs/flickr8k
+
+row() {  # NAME SEED CONFIG [KEY=VALUE ...]
+    local run="$out/$1/seed-$2" config="configs/$3.toml" overrides=(--set "seed=$2")
+    shift 3
+    for override in "$@"; do overrides+=(--set "$override"); done
+    [ -e "$run/evaluation.json" ] && return
+    "$lesa" train "$config" -o "$run" "${overrides[@]}"
+    "$lesa" evaluate "$run"
+}
+
+joined='vectors=["vectors/glove.txt", "text:all-MiniLM-L6-v2"]'
+glove='vectors=["vectors/glove.txt"]'
+for seed in 0 1 2; do
+    for vectors in glove joined; do
+        row "contrastive-$vectors-M10" "$seed" flickr8k-contrastive "${!vectors}"
+        row "contrastive-$vectors-M1" "$seed" flickr8k-contrastive "${!vectors}" model.attentions=1
+        row "contrastive-$vectors-mean-pool" "$seed" flickr8k-contrastive "${!vectors}" model.kind=mean-pool
+    done
+    row published-M10 "$seed" flickr8k
+    row published-mean-pool "$seed" flickr8k model.kind=mean-pool model.front=false
+    row published-M1 "$seed" flickr8k model.attentions=1
+done
+row contrastive-joined-M10-14x14 0 flickr8k-contrastive "$joined" regions=features/flickr8k-14x14-512
+row published-M10-14x14 0 flickr8k regions=features/flickr8k-14x14-512
