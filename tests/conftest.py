@@ -1,8 +1,12 @@
 """Fixtures that several test files use."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from lesa.learn.datasets.demo import unpack_demo
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +17,25 @@ def shared() -> Path:
     if not (SHARED / "data" / "flickr8k").is_dir():
         pytest.skip("the shared photos, weights and vectors are not on this machine (../shared)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded region codes of real photos, unpacked: `dataset/`, `regions/`, `vectors.safetensors`."""
+    folder = tmp_path_factory.mktemp("demo-data")
+    unpack_demo(folder)
+    return folder
+
+
+@pytest.fixture
+def lesa(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line as the shell does, in this process, and return its exit code."""
+    from lesa.cli import main
+
+    def run(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["lesa", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0)
+
+    return run

@@ -202,7 +202,7 @@ class Training:
 
     def not_finite(self, terms: dict[str, Tensor], batch: NDArray[np.int64]) -> str:
         """Describe the step at which the loss stopped being a number."""
-        values = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+        values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
         return (
             f"the loss is not finite at step {self.step + 1} (learning rate {self.rule.rate:g}; {values}). The last "

@@ -1,0 +1,5 @@
+"""`python -m lesa` is the command `lesa`."""
+
+from lesa.cli import main
+
+main()
