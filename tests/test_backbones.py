@@ -132,7 +132,7 @@ def test_vgg19_loads_safetensors_and_slims_variables_alike(vgg_file, vgg_state, 
         # Output, input, row, column -> row, column, input, output.
         variables[f"vgg_19/{name}/weights"] = np.ascontiguousarray(np.moveaxis(kernel, (2, 3, 1, 0), (0, 1, 2, 3)))
         variables[f"vgg_19/{name}/biases"] = vgg_state[f"features.{place}.bias"].numpy()
-    # How checkpoints are read is tested on TensorFlow's own files in test_official.py.
+    # How checkpoints are read is tested on TensorFlow's own files in test_checkpoint.py.
     monkeypatch.setattr(backbones, "read_checkpoint", lambda prefix: variables)
     expected = load_backbone("vgg19", weights=vgg_file).fingerprint()
     assert load_backbone("vgg19", weights=tmp_path / "vgg19.safetensors").fingerprint() == expected

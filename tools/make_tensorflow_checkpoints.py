@@ -21,9 +21,14 @@ D, M, E, GRID, BATCH, LABELS = 6, 3, 5, 4, 2, 7
 
 
 def save(name: str, build: Callable[[np.random.Generator], object], **saver: object) -> None:
-    """Build variables in a new graph and save them with the classic Saver, their values beside them."""
+    """Build variables in a new graph and save them with the classic Saver, their values beside them.
+
+    What is called `..._1` is saved as one file of version 1; it has the values of what is called as it without `_1`.
+    """
+    if name.endswith("_1"):
+        saver["write_version"] = v1.train.SaverDef.V1
     with tf.Graph().as_default():
-        build(np.random.default_rng(len(name)))
+        build(np.random.default_rng(len(name.removesuffix("_1"))))
         with v1.Session(config=v1.ConfigProto(device_count={"CPU": 2})) as session:
             session.run(v1.global_variables_initializer())
             extra = run_model(session) if name == "lesa" else {}
@@ -104,9 +109,11 @@ def slim_vgg_19(draw: np.random.Generator) -> None:
     v1.train.get_or_create_global_step()
 
 
-def every_dtype(draw: np.random.Generator) -> None:
+TYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
+
+
+def every_dtype(draw: np.random.Generator, types: tuple[str, ...] = TYPES) -> None:
     """Make a variable of every usual type, empty, scalar and unusual ones among them, on two devices for two shards."""
-    types = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool")
     for index, name in enumerate(types):
         with tf.device(f"/cpu:{index % 2}"):
             values = tf.cast(draw.integers(0, 100, size=(2, 3)) - 3 * (name[0] != "u"), name)
@@ -122,9 +129,13 @@ def partitioned(draw: np.random.Generator) -> None:
     v1.get_variable("parts", (4, 3), partitioner=v1.fixed_size_partitioner(2), initializer=v1.ones_initializer())
 
 
-def one_small_variable(draw: np.random.Generator) -> None:
-    """Make a variable for the file that is to be refused."""
-    variable("small", draw.normal(size=3).astype(np.float32))
+def every_dtype_of_version_1(draw: np.random.Generator) -> None:
+    """Make the same without bfloat16, which version 1 has not, and the ends of the integers' ranges."""
+    every_dtype(draw, tuple(name for name in TYPES if name != "bfloat16"))
+    for name in ("int8", "uint8", "int16", "uint16", "int32", "int64"):
+        ends = np.iinfo(name)
+        variable(f"ends/{name}", np.array([ends.min, ends.max - 1, ends.max], name))
+    variable("ends/float16", np.array([-np.inf, -0.0, 65504, 6e-8], np.float16))
 
 
 def save_object_based() -> None:
@@ -135,14 +146,15 @@ def save_object_based() -> None:
 
 
 def save_many_blocks() -> None:
-    """Save names of a megabyte in all, so that the index has several blocks (of 256 kB each); zipped to a few kB."""
+    """Save names of a megabyte in all, so that a table has several blocks (of 256 kB each); zipped to a few kB."""
     names = [f"{letter * 400}/{number:04d}/" + letter * 700 for letter in "abc" for number in range(300)]
     values = [np.float32(number) for number in range(len(names))]
     prefix = FOLDER / "blocks"
     tf.raw_ops.SaveV2(
         prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values, name=None
     )
-    files = sorted(FOLDER.glob("blocks.*"))
+    tf.raw_ops.Save(filename=str(FOLDER / "blocks_1"), tensor_names=names, data=values)
+    files = sorted(FOLDER.glob("blocks*"))
     with zipfile.ZipFile(FOLDER / "blocks.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for file in files:
             archive.write(file, file.name)
@@ -158,6 +170,8 @@ if __name__ == "__main__":
     save("vgg_19", slim_vgg_19)
     save("types", every_dtype, sharded=True)
     save("partitioned", partitioned)
-    save("version_1.ckpt", one_small_variable, write_version=v1.train.SaverDef.V1)
-    for refused in ("partitioned", "version_1.ckpt"):
-        (FOLDER / f"{refused}.npz").unlink()
+    save("vgg_19_1", slim_vgg_19)
+    save("types_1", every_dtype_of_version_1)
+    save("partitioned_1", partitioned)
+    for unneeded in ("vgg_19_1", "partitioned", "partitioned_1"):
+        (FOLDER / f"{unneeded}.npz").unlink()

@@ -58,7 +58,7 @@ def load_backbone(
             model: a CNN's last map, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP.
         options: of `vgg19`: `preprocessing`, `paper` or `later`; of `hf:`, any key of the model's configuration, such
             as `output_stride=16`.
-        weights: of `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or the prefix of a TF-slim checkpoint.
+        weights: of `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or a TF-slim checkpoint (its prefix).
         fit: `crop` or `squash` instead of what the backbone's own preprocessing does.
 
     Raises:
@@ -120,7 +120,7 @@ def _vgg19(name: str, options: dict[str, str | int], weights: Path | None) -> Ba
     if weights is None:
         raise LesaError(
             "vgg19 needs weights: torchvision's published state dict (vgg19-dcbb9e9d.pth from download.pytorch.org/"
-            "models) or the prefix of TF-slim's vgg_19 checkpoint in V2 form"
+            "models) or TF-slim's vgg_19.ckpt"
         )
     module = VGG19()
     _load_vgg(module, weights)
