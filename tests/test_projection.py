@@ -213,3 +213,8 @@ def test_a_photo_that_is_none_is_named(photo_store, tmp_path):
 def test_a_projection_is_mean_then_components():
     projection = Projection(np.array([1, 2], np.float32), np.array([[0], [3]], np.float32))
     assert projection.apply(np.array([[[5, 4]]], np.float32)).tolist() == [[[6]]]
+
+
+def test_regions_that_are_all_alike_are_refused() -> None:
+    with pytest.raises(LesaError, match="the same features"):
+        fit(iter([np.ones((4, 3, 5), np.float32)]), 2)

@@ -106,6 +106,8 @@ def fit(batches: Iterator[NDArray[np.float32]], size: int) -> tuple[Projection, 
     components = vectors[:, ::-1][:, :size]
     largest = components[np.abs(components).argmax(axis=0), np.arange(size)]
     components = np.ascontiguousarray(components * np.sign(largest), dtype=np.float32)
+    if not variances_D.sum() > 0:
+        raise LesaError("every region has the same features: there is nothing to project; check the backbone's weights")
     kept = float(variances_D[::-1][:size].sum() / variances_D.sum())
     return Projection(mean_D.astype(np.float32), components), kept
 
