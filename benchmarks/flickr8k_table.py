@@ -61,8 +61,8 @@ def draw_curves(folder: Path, picture: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for colour, setting in enumerate(sorted(folder.glob("published-*"))):
-        for i, run in enumerate(sorted(setting.glob("seed-*"))):
-            curve = [line["validation"]["F1@5"] for line in read_log(run) if "validation" in line]
+        for i, judged in enumerate(sorted(setting.glob("seed-*/evaluation.json"))):
+            curve = [line["validation"]["F1@5"] for line in read_log(judged.parent) if "validation" in line]
             label = setting.name if i == 0 else None
             axes.plot(range(1, len(curve) + 1), curve, color=f"C{colour}", linewidth=1.2, label=label)
     axes.set(

@@ -36,7 +36,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
             crop = image.crop((int(left), int(top), image.width - int(left), image.height - int(top)))
             crop.resize((96, 80)).save(folder / "photos" / f"{name}-{i:02d}.jpg")
             rows.append([f"{name}-{i:02d}.jpg", ";".join(labels), ("train", "train", "validation", "test")[i % 4]])
+    # A broken photo that has labels: it is reported, and its split goes on without it.
     (folder / "photos" / "broken.jpg").write_bytes(b"no photo")
+    rows.append(["broken.jpg", "cat", "test"])
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["photo", "labels", "split"], *rows])
     (folder / "seen.txt").write_text("cat\ncup\nperson\nsky\n")
@@ -87,7 +89,7 @@ def test_own_photos_go_from_files_to_pictures(
     assert all(word in table for word in ("ZSL", "GZSL", "seen", "F1@2", "mAP", "positives/image", "animal"))
     judged = read_json(run / "evaluation.json")["reports"]
     assert list(judged) == ["lesa", "sklearn"]
-    assert judged["lesa"]["ZSL"]["labels"] == 3
+    assert (judged["lesa"]["ZSL"]["labels"], judged["lesa"]["ZSL"]["images"]) == (3, 12)
     assert f"{judged['lesa']['ZSL']['mean_average_precision']:.2f}" in table
 
     shown = ("show", run, collection / "photos" / "cat-00.jpg", collection / "photos" / "broken.jpg")

@@ -374,3 +374,12 @@ def test_label_files_that_cannot_be_used_are_named(album: Path) -> None:
     (album / "seen.txt").write_text("zebra\n")
     with pytest.raises(LesaError, match="'zebra' stands twice in the vocabulary"):
         prepare_album(album, "labels.csv", CSV)
+
+
+def test_a_split_goes_on_without_photos_that_could_not_be_read() -> None:
+    split = Split(("a", "b", "c"), Targets.from_present([[0], [1], [0, 1]], labels=2))
+    assert split.without({"b"}).photos == ("a", "c")
+    assert split.without({"b"}).targets.dense().tolist() == [[1, -1], [1, 1]]
+    data = Dataset("d", Vocabulary(("u",), ("s",)), {"test": split}, {})
+    with pytest.raises(LesaError, match="holds no photo"):
+        data.split("test", ("a", "b", "c"))

@@ -190,7 +190,7 @@ def test_names_with_any_sign_but_a_line_feed_are_kept(photos, tmp_path):
     assert summary == Summary(done=4, failed=1)
     store = RegionStore.open(tmp_path / "store")
     assert store.names == tuple(names)
-    assert store.failed() == [("g\nh.png", r"'g\nh.png' cannot stand on a line of text: rename the file")]
+    assert store.failed() == {"g\nh.png": r"'g\nh.png' cannot stand on a line of text: rename the file"}
 
 
 def test_a_name_that_is_not_utf8_is_listed_as_failed(photos, tmp_path):
@@ -200,7 +200,7 @@ def test_a_name_that_is_not_utf8_is_listed_as_failed(photos, tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     assert extract(photos, list_photos(photos), tmp_path / "store", tiny()) == Summary(done=9, failed=3)
-    assert name in dict(RegionStore.open(tmp_path / "store").failed())
+    assert name in RegionStore.open(tmp_path / "store").failed()
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])

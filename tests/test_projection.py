@@ -95,7 +95,7 @@ def test_a_projected_store_says_where_it_comes_from(store, tmp_path):
     assert calls == [(64, 170), (70, 170), (134, 170), (170, 170)]
     small = RegionStore.open(tmp_path / "small")
     assert (small.names, small.grid, small.size) == (store.names, store.grid, 2)
-    assert small.failed() == [("broken.jpg", "is not a photo")]
+    assert small.failed() == {"broken.jpg": "is not a photo"}
     assert small.about["backbone"] == store.about["backbone"]
     learned = {"file": "projection.safetensors", "source_size": 6, "photos": 70, "variance_kept": kept}
     assert small.about["projection"] == learned

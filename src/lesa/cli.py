@@ -139,7 +139,7 @@ def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
     from lesa.learn.projection import project as project_regions
 
     source = RegionStore.open(store)
-    names = read_dataset(fit_on).split("train").photos if fit_on else source.names
+    names = read_dataset(fit_on).split("train", source.failed()).photos if fit_on else source.names
     with bar("project", None) as advance:
         project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
     click.echo(f"{len(source)} photos with {size} features a region in {out}")

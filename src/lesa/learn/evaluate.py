@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lesa.errors import LesaError
 from lesa.files import write_json
-from lesa.learn.datasets import Split, read_dataset
+from lesa.learn.datasets import read_dataset
 from lesa.learn.features import RegionStore
 from lesa.learn.predict import predict
 from lesa.learn.run import Run, load_model
@@ -66,28 +64,16 @@ def evaluate_run(
     Raises:
         LesaError: the data set is not the run's, or the split is empty.
     """
-    part = split_of_run(run, split, dataset)
-    scores_NC = scores_of_run(run, part, checkpoint=checkpoint, regions=regions)
-    targets_NC = part.targets.dense()
-    reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
-    return Evaluation(run, split, checkpoint or run.recipe.report, reports)
-
-
-def split_of_run(run: Run, split: str, dataset: Path | str | None = None) -> Split:
-    """Return a split of the data set that a run was trained on."""
     data = read_dataset(dataset or run.recipe.dataset)
     if data.vocabulary != run.vocabulary:
         raise LesaError(f"the labels of {dataset or run.recipe.dataset} are not those of the run {run.folder}")
-    return data.split(split)
-
-
-def scores_of_run(
-    run: Run, split: Split, *, checkpoint: str | None = None, regions: Path | str | None = None
-) -> NDArray[np.float32]:
-    """Return a run's scores for the photos of a split and the whole vocabulary, `N, C`, unseen columns first."""
     store = RegionStore.open(regions or run.recipe.regions)
+    part = data.split(split, store.failed())
     model = load_model(run, checkpoint)
-    return predict(model, store, store.index(split.photos), torch.from_numpy(run.vectors_CE))
+    scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE))
+    targets_NC = part.targets.dense()
+    reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
+    return Evaluation(run, split, checkpoint or run.recipe.report, reports)
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:

@@ -86,16 +86,16 @@ class RegionStore:
         return np.array([self._rows[name] for name in names], dtype=np.int64)
 
     def _why_missing(self, missing: Sequence[str]) -> str:
-        reasons = dict(self.failed())
+        reasons = self.failed()
         first = ", ".join(name + (f" ({reasons[name]})" if name in reasons else "") for name in missing[:3])
         return (
             f"{len(missing)} photos are not in {self.folder}, first {first}: "
             "extract the folder that holds them, or leave them out of the data set"
         )
 
-    def failed(self) -> list[tuple[str, str]]:
+    def failed(self) -> dict[str, str]:
         """Return the photos that could not be read, and why."""
-        return read_failed(self.folder)
+        return dict(read_failed(self.folder))
 
     def read(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
         """Read the regions of the given rows, in their order: float32 `B, R, D`."""

@@ -67,7 +67,7 @@ def project(
     about = {key: store.about[key] for key in ("backbone", "preprocessing", "grid")}
     learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": kept}
     with StoreWriter(folder, {**about, "size": size, "projection": learned}) as writer:
-        for name, reason in store.failed():
+        for name, reason in store.failed().items():
             writer.fail(name, reason)
         for regions_BRD in _batches(store, np.arange(len(store)), lambda done: progress(len(rows) + done, total)):
             names = store.names[writer.rows : writer.rows + len(regions_BRD)]

@@ -130,8 +130,9 @@ class Training:
         self.run, self.store, self.device = run, store, torch.device(device)
         self.seen = dataset.vocabulary.seen_columns
         self.vectors_SE = torch.from_numpy(run.vectors_CE[self.seen]).to(self.device)
-        self.split = dataset.split("train")
-        self.validation = dataset.split("validation")
+        failed = store.failed()
+        self.split = dataset.split("train", failed)
+        self.validation = dataset.split("validation", failed)
         self.validation_rows = store.index(self.validation.photos)
         self.photos = self.training_photos()
         self.rows = store.index([self.split.photos[i] for i in self.photos])

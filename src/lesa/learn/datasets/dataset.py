@@ -4,6 +4,7 @@ The folder holds `dataset.json` (vocabulary, photo names of each split, where it
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ class Split:
     """N photo names: paths relative to the photo folder, as the region store names its rows."""
     targets: Targets
 
+    def without(self, names: Collection[str]) -> "Split":
+        """Return the split without the named photos, such as those that could not be read."""
+        kept = [row for row, photo in enumerate(self.photos) if photo not in names]
+        return Split(tuple(self.photos[row] for row in kept), Targets(self.targets.entries[kept], self.targets.rest))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -78,17 +84,18 @@ class Dataset:
     source: dict[str, Any]
     """How it was made: adapter, options, and SHA-256 of the files it was read from."""
 
-    def split(self, name: str) -> Split:
-        """Return a split.
+    def split(self, name: str, failed: Collection[str] = ()) -> Split:
+        """Return a split, without the photos that are known to have no regions (`RegionStore.failed`).
 
         Raises:
             LesaError: there is no such split, or it holds no photo.
         """
         if name not in self.splits:
             raise LesaError(f"data set {self.name!r} has no split {name!r}; {did_you_mean(name, self.splits)}")
-        if not self.splits[name].photos:
+        split = self.splits[name].without(failed)
+        if not split.photos:
             raise LesaError(f"split {name!r} of data set {self.name!r} holds no photo: check the list it was made from")
-        return self.splits[name]
+        return split
 
 
 def split_of(name: str) -> str:

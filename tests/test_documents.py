@@ -1,0 +1,231 @@
+"""The documents tell the truth: their commands parse, their targets, files and keys exist, their Python runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lesa.cli import cli
+from lesa.learn.recipe import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+SHELL = {"sh", "bash"}
+KEYWORDS = {"do", "then", "else", "time", "!"}
+FENCE = re.compile(r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+OWN_PATH = re.compile(r"(?:src|tests|docs|configs|benchmarks|tools)/[\w./-]*\w/?")
+ASSIGNMENT = re.compile(r"\w+=.*")
+
+
+def commands_of(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, (*path, name))
+
+
+COMMANDS = dict(commands_of(cli))
+
+
+def blocks(document: Path, languages: set[str]) -> list[str]:
+    found = FENCE.finditer(document.read_text(encoding="utf-8"))
+    return [block["text"] for block in found if block["language"] in languages]
+
+
+def simple_commands(script: str) -> Iterator[list[str]]:
+    """Split a shell script into its simple commands, without comments, keywords and assignments in front."""
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";&|()"):
+                if words:
+                    yield words
+                words = []
+            elif words or not (word in KEYWORDS or ASSIGNMENT.fullmatch(word)):
+                words.append(word)
+
+
+def shown(program: str) -> list[Any]:
+    """Return every command of `program` in the documents' shell blocks, as its arguments."""
+    return [
+        pytest.param(words[1:], id=f"{document.name}: {' '.join(words)}")
+        for document in DOCUMENTS
+        for block in blocks(document, SHELL)
+        for words in simple_commands(block)
+        if Path(words[0]).name == program
+    ]
+
+
+def examples() -> list[Any]:
+    """Return every command under `Example:` in the command line's help, as its arguments."""
+    texts = {path: (command.help or "").partition("Example:")[2] for path, command in COMMANDS.items()}
+    return [
+        pytest.param(words[1:], id=f"help: {' '.join(words)}")
+        for text in texts.values()
+        for words in simple_commands(text.replace("\b", ""))
+    ]
+
+
+def parse(arguments: list[str]) -> click.Context:
+    """Parse the arguments of `lesa` with the real commands, without running them."""
+    command: click.Command = cli
+    context = None
+    arguments = arguments[: arguments.index(">")] if ">" in arguments else list(arguments)
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        context = click.Context(command, parent=context)
+        _, found, arguments = command.resolve_command(context, arguments)
+        assert found is not None
+        command = found
+    return command.make_context(command.name, arguments, parent=context)
+
+
+def inline_code(document: Path) -> list[str]:
+    return INLINE.findall(FENCE.sub("", document.read_text(encoding="utf-8")))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("arguments", [*shown("lesa"), *examples()])
+def test_a_command_that_is_shown_parses(arguments):
+    if "--help" in arguments:
+        with pytest.raises(click.exceptions.Exit, match="0"):
+            parse(arguments)
+        return
+    context = parse(arguments)
+    config = context.params.get("config")
+    if config is not None and not any("$" in word for word in arguments):
+        read_recipe(ROOT / config, list(context.params["overrides"]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["trian"], ["train"], ["train", "x.toml", "-o", "x", "--sets", "a=1"], ["show", "run", "--top", "many"]],
+)
+def test_the_check_sees_a_command_that_is_wrong(arguments):
+    with pytest.raises(click.UsageError):
+        parse(arguments)
+
+
+def test_the_commands_of_a_script_are_found():
+    script = (
+        'for s in 0 1; do A=1 lesa train c.toml \\\n  --set "seed=$s"; done # lesa no\nmake test && lesa show r *.jpg'
+    )
+    found = [words for words in simple_commands(script) if words[0] in {"lesa", "make"}]
+    assert found == [
+        ["lesa", "train", "c.toml", "--set", "seed=$s"],
+        ["make", "test"],
+        ["lesa", "show", "r", "*.jpg"],
+    ]
+
+
+def test_every_command_shows_an_example():
+    missing = [path for path, command in COMMANDS.items() if "Example:" not in (command.help or "")]
+    assert missing == [("prepare",)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_named_in_the_text_exist(document):
+    options = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
+    for code in inline_code(document):
+        words = code.split()
+        if words[0] == "lesa" and len(words) > 1:
+            assert words[1] in cli.commands or words[1] == "--help", code
+        if words[0].startswith("--"):
+            assert words[0] in options, code
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_make_targets_that_are_named_exist(document):
+    in_text = [code.split() for code in inline_code(document)]
+    in_blocks = [words for block in blocks(document, SHELL) for words in simple_commands(block)]
+    for words in in_text + in_blocks:
+        if "make" in words:
+            assert set(words[words.index("make") + 1 :]) <= targets(), words
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_lead_somewhere(document):
+    for target in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
+        if not target.startswith(("https://", "http://", "mailto:", "#")):
+            assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_of_the_project_that_are_named_exist(document):
+    in_blocks = [word for block in blocks(document, SHELL) for words in simple_commands(block) for word in words]
+    for name in [*inline_code(document), *in_blocks]:
+        if OWN_PATH.fullmatch(name):
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_says_its_language(document):
+    languages = {block["language"] for block in FENCE.finditer(document.read_text(encoding="utf-8"))}
+    assert languages <= SHELL | {"python", "toml", "text", "json", "bibtex"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(block, id=document.name) for document in DOCUMENTS for block in blocks(document, {"python"})],
+)
+def test_a_python_example_runs(code, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "example", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(block, id=document.name) for document in DOCUMENTS for block in blocks(document, {"toml"})]
+)
+def test_a_recipe_that_is_shown_is_one(text, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text, encoding="utf-8")
+    read_recipe(recipe)
+
+
+def test_the_tree_in_the_readme_is_the_source_tree():
+    (tree,) = blocks(ROOT / "README.md", {"text"})
+    listed, folders = set(), {}
+    for line in tree.splitlines():
+        name, indent = line.split()[0], len(line) - len(line.lstrip())
+        path = folders.get(indent - 4, "") + name
+        folders[indent] = path
+        listed.add(path)
+    assert [path for path in listed if not (ROOT / path).exists()] == []
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src/lesa").rglob("*.py")}
+    assert {path for path in modules if not path.endswith("__init__.py")} == {
+        path for path in listed if path.endswith(".py")
+    }
+
+
+def test_help_lists_every_command():
+    for path, command in [((), cli), *COMMANDS.items()]:
+        result = CliRunner().invoke(cli, [*path, "--help"])
+        assert result.exit_code == 0
+        listed = result.output.partition("Commands:")[2]
+        assert all(name in listed for name in getattr(command, "commands", {}))
+
+
+def test_help_needs_nothing_heavy():
+    heavy = {"torch", "transformers", "scipy", "matplotlib", "onnxruntime", "sentence_transformers"}
+    code = f"""
+import sys
+from lesa.cli import cli
+cli(["--help"], standalone_mode=False)
+sys.exit(", ".join({heavy} & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Commands:" in done.stdout
