@@ -81,12 +81,10 @@ def test_a_run_that_is_killed_five_times_ends_with_the_same_bits(demo_data: Path
         process = start(tmp_path / "killed")
         before = lines_of(tmp_path / "killed")
         # Kill it at a random moment after it has written some more of its log.
-        while process.poll() is None and lines_of(tmp_path / "killed") < before + grown:
-            continue
-        try:
-            process.wait(timeout=moments.uniform(0, 0.3))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+        while lines_of(tmp_path / "killed") < before + grown:
+            assert not ended(process, within=0.05)
+        assert not ended(process, within=moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert start(tmp_path / "killed").wait() == 0
     assert_same_checkpoint(tmp_path / "killed", tmp_path / "undisturbed")
@@ -95,6 +93,15 @@ def test_a_run_that_is_killed_five_times_ends_with_the_same_bits(demo_data: Path
     ).read_bytes()
     steps = [line["step"] for line in log_of(tmp_path / "killed")]
     assert steps == [line["step"] for line in log_of(tmp_path / "undisturbed")]
+
+
+def ended(process: subprocess.Popen[bytes], within: float) -> bool:
+    """Wait for the end of a process for some seconds and tell whether it came."""
+    try:
+        process.wait(timeout=within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def lines_of(folder: Path) -> int:
