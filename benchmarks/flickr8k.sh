@@ -30,7 +30,7 @@ for seed in 0 1; do
     row published-M10 "$seed" flickr8k
     row published-M1 "$seed" flickr8k model.attentions=1
 done
-# Four times the regions, so four times the time: ten epochs instead of forty.
-row published-M10-14x14 0 flickr8k regions=features/flickr8k-14x14-512 epochs=10
+# Four times the regions, so four times the time: six epochs instead of forty.
+row published-M10-14x14 0 flickr8k regions=features/flickr8k-14x14-512 epochs=6
 row published-M10 2 flickr8k
 row published-M1 2 flickr8k model.attentions=1

@@ -1,8 +1,12 @@
 """Fixtures that several test files use."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# The tensors here are small: a second thread costs more than it gives, above all on a busy machine. Before PyTorch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
