@@ -95,6 +95,9 @@ def test_own_photos_go_from_files_to_pictures(
     shown = ("show", run, collection / "photos" / "cat-00.jpg", collection / "photos" / "broken.jpg")
     assert lesa(*shown, "-o", collection / "shown", "--top", "2") == 0
     assert "broken.jpg" in capsys.readouterr().err
+    before = (collection / "shown" / "cat-00.png").read_bytes()
+    assert lesa("show", run, collection / "shown" / "cat-00.png", "-o", collection / "shown") == 2
+    assert (collection / "shown" / "cat-00.png").read_bytes() == before
     with Image.open(collection / "shown" / "cat-00.png") as picture:
         assert picture.width > 400
         assert np.asarray(picture.convert("RGB")).std() > 10
@@ -152,6 +155,8 @@ def test_a_mistake_in_a_recipe_is_one_line_and_exit_code_2(
         (["project", "nowhere", "-o", "x"], "nowhere"),
         (["prepare", "folder", "p", "--labels", "l.csv", "--seen", "s", "--unseen", "u", "-o", "x"], "does not exist"),
         (["evaluate"], "Missing argument"),
+        (["extract", ".", "-o", "x", "--backbone", "vgg19", "--batch-size", "0"], "--batch-size"),
+        (["train", "r.toml", "-o", "x", "--device", "tpu"], "--device"),
         (["no-such-command"], "No such command"),
     ],
 )

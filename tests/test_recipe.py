@@ -64,6 +64,9 @@ def test_a_length_in_steps_takes_the_place_of_the_recipes_epochs() -> None:
         ({"recipe": "publishd"}, "did you mean 'published'"),
         ({"epochs": 2, "steps": 2}, "either as `epochs` or as `steps`"),
         ({"vectors": []}, "names no source"),
+        ({"seed": -1}, "seed is -1"),
+        ({"optimiser": {"learning_rate": -1}}, "expected a positive number"),
+        ({"model": {"grid": [0, 7]}}, "rows and columns of at least 1"),
         ({"model": 3}, "model"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,10 +117,11 @@ def test_an_interrupted_run_keeps_its_step_and_goes_on(demo_data: Path, tmp_path
         if progress.step == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "stopped", report=interrupt)
     assert load_tensors(tmp_path / "stopped" / "last.safetensors")[1]["step"] == 6
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     train(recipe, tmp_path / "stopped")
     train(recipe, tmp_path / "whole")
     assert_same_checkpoint(tmp_path / "stopped", tmp_path / "whole")
@@ -283,3 +285,44 @@ def run_in_thread() -> Callable[[Callable[[], object]], None]:
             pool.submit(call).result()
 
     return run
+
+
+def test_a_folder_that_holds_other_files_of_those_names_is_left_alone(demo_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "vectors.safetensors"
+    table.write_bytes((demo_data / "vectors.safetensors").read_bytes())
+    with pytest.raises(LesaError, match=r"is no run but holds vectors\.safetensors"):
+        train(replace(recipe_of(demo_data), vectors=(str(table),)), tmp_path)
+    assert table.read_bytes() == (demo_data / "vectors.safetensors").read_bytes()
+
+
+def test_weights_that_are_no_numbers_never_reach_a_checkpoint(demo_data: Path, tmp_path: Path) -> None:
+    step = Training.one_step
+
+    def last_step_breaks(self: Training) -> dict[str, torch.Tensor]:
+        terms = step(self)
+        if self.step == 7:
+            torch.nn.init.constant_(next(iter(self.model.parameters())), torch.inf)
+        return terms
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "one_step", last_step_breaks)
+        with pytest.raises(LesaError, match="the weights are not finite at step 8"):
+            train(recipe_of(demo_data), tmp_path)
+    assert load_tensors(tmp_path / "last.safetensors")[1]["step"] == 4
+
+
+def test_evaluation_refuses_regions_of_another_kind(demo_data: Path, tmp_path: Path) -> None:
+    run = train(recipe_of(demo_data, steps=1, validate_every=None), tmp_path / "run")
+    shutil.copytree(demo_data / "regions", tmp_path / "regions")
+    about = read_json(tmp_path / "regions" / "manifest.json")
+    about["backbone"]["fingerprint"] = "another"
+    write_json(tmp_path / "regions" / "manifest.json", about)
+    with pytest.raises(LesaError, match="other regions than the run"):
+        evaluate_run(run, regions=tmp_path / "regions")
+
+
+def test_a_device_that_is_not_there_is_named(demo_data: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(LesaError, match="finds no GPU"):
+        train(recipe_of(demo_data), tmp_path, device="cuda")

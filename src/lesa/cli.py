@@ -89,8 +89,10 @@ def save_dataset(dataset: Any, out: Path) -> None:
 @click.option("--weights", type=PATH, help="Weights file of `vgg19` (torchvision's, or a TF-slim checkpoint).")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the backbone: output_stride=16.")
 @click.option("--fit", type=click.Choice(["crop", "squash"]), help="Centre crop, or the whole photo squashed.")
-@click.option("--batch-size", default=8, help="Photos a batch.")
-@click.option("--device", default="cpu", help="`cpu` (an ONNX graph) or `cuda` (PyTorch).")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Photos a batch.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` (an ONNX graph) or `cuda` (PyTorch)."
+)
 def extract(
     photos: Path,
     out: Path,
@@ -141,15 +143,15 @@ def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
     source = RegionStore.open(store)
     names = read_dataset(fit_on).split("train", source.failed()).photos if fit_on else source.names
     with bar("project", None) as advance:
-        project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
-    click.echo(f"{len(source)} photos with {size} features a region in {out}")
+        kept = project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
+    click.echo(f"{len(source)} photos with {size} features a region ({100 * kept:.2f} % of the variance) in {out}")
 
 
 @cli.command()
 @click.argument("config", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="Folder of the run; a begun run is gone on with.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key: model.attentions=1.")
-@click.option("--device", default="cpu", help="`cpu` or `cuda`.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
 def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> None:
     """Train by a recipe (TOML); stop it at any moment, the same command goes on.
 
@@ -182,7 +184,7 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
 @click.option("--dataset", type=PATH, help="Where the data set is, if it moved.")
 @click.option("--regions", type=PATH, help="Where the regions are, if they moved.")
 @click.option("--per-label", is_flag=True, help="Also print the average precision of each label.")
-@click.option("-o", "--out", type=PATH, help="JSON file to write; RUN/evaluation.json if not given.")
+@click.option("-o", "--out", type=PATH, help="JSON file to write; in RUN if not given.")
 def evaluate(
     run: Path,
     split: str,
@@ -207,7 +209,7 @@ def evaluate(
     judged = evaluate_run(
         opened, split=split, rules=rules, k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
     )
-    path = out or run / "evaluation.json"
+    path = out or run / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
     write_evaluation(judged, path)
     for name, tasks in judged.reports.items():
         print_reports(f"{run}, {split}, rules {name!r}, percent", tasks)
@@ -220,7 +222,7 @@ def evaluate(
 @click.argument("run", type=PATH)
 @click.argument("photos", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
-@click.option("--top", default=4, help="Seen and unseen labels a photo.")
+@click.option("--top", type=click.IntRange(min=1), default=4, help="Seen and unseen labels a photo.")
 @click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
 def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path | None) -> None:
     """A photo's best seen and unseen labels, each with the attention that it chose: one PNG a photo.
@@ -243,7 +245,7 @@ def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path |
 @cli.command()
 @click.option("-o", "--out", type=PATH, default=Path("demo"), help="Folder of the runs and the report.")
 def demo(out: Path) -> None:
-    """Train both recipes and a control on the embedded region codes, evaluate them, write an HTML report.
+    """Train both recipes and two controls on the embedded region codes, evaluate them, write an HTML report.
 
     \b
     Example:
@@ -322,6 +324,6 @@ def main() -> NoReturn:
         click.echo(f"lesa: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("lesa: stopped; the same command goes on from here", err=True)
+        click.echo("lesa: stopped; what was finished is kept", err=True)
         sys.exit(130)
     sys.exit(0)

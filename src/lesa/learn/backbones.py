@@ -54,7 +54,7 @@ def load_backbone(
     """Load a backbone by its spec.
 
     Args:
-        spec: `vgg19` (METHOD 1: conv5_4 after ReLU, 14 x 14 x 512), or `hf:` and the name or folder of a Hugging Face
+        spec: `vgg19` (the paper: conv5_4 after ReLU, 14 x 14 x 512), or `hf:` and the name or folder of a Hugging Face
             model: a CNN's last map, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP.
         options: of `vgg19`: `preprocessing`, `paper` or `later`; of `hf:`, any key of the model's configuration, such
             as `output_stride=16`.

@@ -21,6 +21,7 @@ class Evaluation:
     """A run's reports on one split."""
 
     run: Run
+    data_set: str
     split: str
     checkpoint: str
     reports: dict[str, dict[str, Report]]
@@ -32,7 +33,7 @@ class Evaluation:
             "run": str(self.run.folder),
             "split": self.split,
             "checkpoint": self.checkpoint,
-            "data_set": self.run.regions["data_set"],
+            "data_set": self.data_set,
             "reports": {
                 rules: {task: report.to_dict() for task, report in tasks.items()}
                 for rules, tasks in self.reports.items()
@@ -68,12 +69,23 @@ def evaluate_run(
     if data.vocabulary != run.vocabulary:
         raise LesaError(f"the labels of {dataset or run.recipe.dataset} are not those of the run {run.folder}")
     store = RegionStore.open(regions or run.recipe.regions)
+    refuse_other_regions(run, store)
     part = data.split(split, store.failed())
     model = load_model(run, checkpoint)
     scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE))
     targets_NC = part.targets.dense()
     reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
-    return Evaluation(run, split, checkpoint or run.recipe.report, reports)
+    return Evaluation(run, data.name, split, checkpoint or run.recipe.report, reports)
+
+
+def refuse_other_regions(run: Run, store: RegionStore) -> None:
+    """Refuse a store whose regions are not of the kind that the run was trained on: its scores would mean nothing."""
+    for key in ("backbone", "preprocessing", "grid", "size", "projection"):
+        if store.about.get(key) != run.regions.get(key):
+            raise LesaError(
+                f"{store.folder} holds other regions than the run {run.folder} was trained on: their {key} is "
+                f"{store.about.get(key)}, the run's {run.regions.get(key)}"
+            )
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:

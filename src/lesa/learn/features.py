@@ -169,8 +169,12 @@ class StoreWriter:
         # Through JSON, so that tuples compare as the lists they become.
         fixed: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **about, "dtype": "float16"}))
         if not (self.folder / "manifest.json").exists():
+            self._refuse_other_files()
             counts = {"rows": 0, "failed": 0, "names_bytes": 0, "failed_bytes": 0, "shards": [], "complete": False}
-            return fixed | {"photos_per_shard": PHOTOS_PER_SHARD} | counts
+            begun = fixed | {"photos_per_shard": PHOTOS_PER_SHARD} | counts
+            # From here on the folder is known as a store, whenever the work stops.
+            write_json(self.folder / "manifest.json", begun)
+            return begun
         there = read_manifest(self.folder)
         for key, value in fixed.items():
             if there.get(key) != value:
@@ -178,6 +182,11 @@ class StoreWriter:
                     f"{self.folder} holds regions with {key} {there.get(key)}, asked was {value}: give another folder"
                 )
         return there
+
+    def _refuse_other_files(self) -> None:
+        there = [name for name in ("names.txt", "failed.jsonl", shard_name(0)) if (self.folder / name).exists()]
+        if there:
+            raise LesaError(f"{self.folder} is no region store but holds {', '.join(there)}: give another folder")
 
     def _drop_uncommitted(self) -> None:
         for file_name, size in (

@@ -45,6 +45,8 @@ class ModelConfig:
         for name in ("region_size", "vector_size", "attentions"):
             if getattr(self, name) < 1:
                 raise LesaError(f"model.{name} is {getattr(self, name)}; expected at least 1")
+        if self.grid is not None and min(self.grid) < 1:
+            raise LesaError(f"model.grid is {list(self.grid)}; expected rows and columns of at least 1")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Output:
 
 
 class Front(nn.Module):
-    """2 x 2 convolution D -> D, batch normalisation, ReLU over the grid of regions (METHOD: the trainable front).
+    """2 x 2 convolution D -> D, batch normalisation, ReLU over the grid of regions (docs/method.md, Regions).
 
     TensorFlow's "same" padding of an even kernel adds one row below and one column at the right; its batch
     normalisation keeps 0.99 of the old running average and uses epsilon 1e-3.

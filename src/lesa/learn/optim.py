@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RMSpropTF(torch.optim.Optimizer):
-    """RMSProp as TensorFlow 1 computes it (METHOD, section 5).
+    """RMSProp as TensorFlow 1 computes it (docs/method.md, Training).
 
         ms  = decay ms + (1 - decay) g^2             starts at one
         mom = momentum mom + lr g / sqrt(ms + eps)   eps inside the root, the learning rate inside the momentum
@@ -58,7 +58,7 @@ class RMSpropTF(torch.optim.Optimizer):
 
 @dataclass
 class LearningRateRule:
-    """A falling average of the validation figure lowers the learning rate (METHOD, section 5).
+    """A falling average of the validation figure lowers the learning rate (docs/method.md, Training).
 
     The average takes 0.3 of each new figure. When it falls the rate is multiplied by 0.8, but not below 1e-3 of its
     start, and the next `patience` evaluations change nothing. The average starts at the first figure.

@@ -31,7 +31,8 @@ def outputs(
     try:
         for start in range(0, len(rows), batch_size):
             with torch.inference_mode():
-                yield model(read_regions(store, rows[start : start + batch_size], device), vectors_CE)
+                out: Output = model(read_regions(store, rows[start : start + batch_size], device), vectors_CE)
+            yield out
     finally:
         model.train(was_training)
 

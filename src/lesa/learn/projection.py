@@ -81,7 +81,8 @@ def _refuse(store: RegionStore, folder: Path, size: int, photos: int) -> None:
     if (folder / "manifest.json").exists():
         if read_manifest(folder)["complete"]:
             raise LesaError(f"{folder} holds a finished store: give another folder, or delete it")
-        (folder / "manifest.json").unlink()
+        for path in [folder / "names.txt", folder / "failed.jsonl", *folder.glob("shard*"), folder / "manifest.json"]:
+            path.unlink(missing_ok=True)
     limit = min(store.size, photos * store.grid[0] * store.grid[1])
     if not 1 <= size <= limit:
         raise LesaError(f"cannot keep {size} components; expected 1 to {limit} for {store.size} features")

@@ -1,5 +1,6 @@
 """A recipe: all that decides what a training run does; TOML, then overrides of the command line, kept as JSON."""
 
+import math
 import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -43,9 +44,16 @@ class OptimiserConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     adaptive: bool = True
-    """Whether a falling validation average lowers the learning rate (METHOD, section 5)."""
+    """Whether a falling validation average lowers the learning rate (docs/method.md)."""
     patience: int = 5
     """Evaluations that change nothing after the rate was lowered."""
+
+    def __post_init__(self) -> None:
+        """Refuse rates that no optimiser takes."""
+        if not 0 < self.learning_rate < math.inf:
+            raise LesaError(f"optimiser.learning_rate is {self.learning_rate}; expected a positive number")
+        if self.weight_decay < 0 or self.patience < 0:
+            raise LesaError("optimiser.weight_decay and optimiser.patience: expected at least 0")
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LesaError(f"{name} is {value}; expected at least 1")
+        if self.seed < 0:
+            raise LesaError(f"seed is {self.seed}; expected at least 0")
         if not self.vectors:
             raise LesaError("`vectors` names no source of label vectors")
 

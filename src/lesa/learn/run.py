@@ -87,11 +87,15 @@ def open_run(folder: Path | str) -> Run:
     if not (folder / "run.json").exists():
         raise LesaError(f"{folder} is not a run (no run.json): make one with `lesa train`")
     about = read_json(folder / "run.json")
-    if about.get("format") != FORMAT:
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
         raise LesaError(
-            f"{folder} has format {about.get('format')!r}, this version reads {FORMAT!r}: train it again, or open it "
+            f"{folder} has format {found!r}, this version reads {FORMAT!r}: train it again, or open it "
             "with the version that made it"
         )
+    missing = {"recipe", "unseen", "seen", "regions"} - set(about)
+    if missing:
+        raise LesaError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}: it is damaged; train again")
     recipe = parse_recipe(about["recipe"], where=str(folder / "run.json"))
     tensors, _ = load_tensors(folder / "vectors.safetensors")
     means = [tensors[f"mean.{i}"].numpy() for i in range(len(tensors) - 1)] if recipe.centred else None

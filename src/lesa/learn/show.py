@@ -32,6 +32,7 @@ def show_photos(
     model = load_model(run)
     vectors_CE = torch.from_numpy(run.vectors_CE)
     taken: set[str] = set()
+    originals = {photo.resolve() for photo in photos}
     for photo in photos:
         try:
             image = open_photo(photo)
@@ -43,6 +44,9 @@ def show_photos(
         tags = best_tags(output, run.vocabulary, top)
         picture = sheet(image, tags, grid=extractor.grid, box=seen_box(image.size, extractor.preprocessing))
         path = out / free_name(photo.stem, taken)
+        if path.resolve() in originals:
+            yield photo, LesaError(f"its picture would replace the photo {path}: give another folder")
+            continue
         with replacing(path) as temporary:
             picture.save(temporary, format="PNG")
         yield photo, path

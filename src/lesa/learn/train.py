@@ -62,6 +62,8 @@ def train(
         LesaError: the data do not fit together, the folder holds a run of another recipe, or the loss became NaN.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
     dataset = read_dataset(recipe.dataset)
     store = RegionStore.open(recipe.regions)
     run = begin_run(recipe, Path(folder), dataset, store)
@@ -82,6 +84,9 @@ def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore
                 "folder, or remove this one"
             )
         return run
+    there = [path.name for path in folder.glob("*.safetensors")] + [path.name for path in folder.glob("log.jsonl")]
+    if there:
+        raise LesaError(f"{folder} is no run but holds {', '.join(sorted(there))}: choose another folder")
     space = fit_space(recipe.vectors, dataset.vocabulary.seen, centred=recipe.centred)
     vectors_CE = space.embed(dataset.vocabulary.names)
     model = replace(recipe.model, region_size=store.size, vector_size=vectors_CE.shape[1])
@@ -150,6 +155,8 @@ class Training:
         self.window = Window()
         if run.checkpoint("last").exists():
             self.restore()
+        else:
+            run.log.unlink(missing_ok=True)
 
     def training_photos(self) -> NDArray[np.int64]:
         """Return the indices of the photos to train on."""
@@ -164,17 +171,25 @@ class Training:
     def go_on(self, report: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
         """Run the steps that are left."""
         while self.step < self.steps:
-            self.window.add(self.one_step())
+            terms = self.one_step()
+            self.window.add(terms)
             self.step += 1
             if self.step % self.validate_every == 0 or self.step == self.steps:
+                self.refuse_broken_weights(terms)
                 self.validate()
                 self.save()
             elif self.step % LOG_EVERY == 0:
                 self.log()
             report(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.figure))
             if stopping() and self.step < self.steps:
+                self.refuse_broken_weights(terms)
                 self.save()
                 raise KeyboardInterrupt
+
+    def refuse_broken_weights(self, terms: dict[str, Tensor]) -> None:
+        """Refuse to validate or keep weights that the last step made infinite or NaN."""
+        if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+            raise self.not_finite("the weights are", terms, self.step - 1)
 
     def one_step(self) -> dict[str, Tensor]:
         """Take one optimiser step and return its loss terms.
@@ -189,7 +204,7 @@ class Training:
         out: Output = self.model(regions_BRD, self.vectors_SE)
         terms = loss_terms(self.run.recipe.loss, out, targets_BS)
         if not torch.isfinite(terms["total"]):
-            raise LesaError(self.not_finite(terms, batch))
+            raise self.not_finite("the loss is", terms, self.step)
         self.optimiser.zero_grad()
         terms["total"].backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -201,12 +216,13 @@ class Training:
         order = epoch_order(self.run.recipe.seed, epoch, len(self.photos))
         return order[within * self.run.recipe.batch_size : (within + 1) * self.run.recipe.batch_size]
 
-    def not_finite(self, terms: dict[str, Tensor], batch: NDArray[np.int64]) -> str:
-        """Describe the step at which the loss stopped being a number."""
+    def not_finite(self, what: str, terms: dict[str, Tensor], step: int) -> LesaError:
+        """Return the error of a step whose loss or weights are no numbers."""
+        batch = self.batch(step)
         values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
-        return (
-            f"the loss is not finite at step {self.step + 1} (learning rate {self.rule.rate:g}; {values}). The last "
+        return LesaError(
+            f"{what} not finite at step {step + 1} (learning rate {self.rule.rate:g}; {values}). The last "
             f"checkpoint is kept in {self.run.folder}. Lower optimiser.learning_rate, or check these photos' region "
             f"features: {photos}"
         )
@@ -266,7 +282,7 @@ class Training:
         self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
         if self.run.log.exists():
             with self.run.log.open("r+b") as file:
-                file.truncate(state["log_bytes"])
+                file.truncate(min(state["log_bytes"], self.run.log.stat().st_size))
 
 
 class Window:
