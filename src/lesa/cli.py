@@ -9,6 +9,7 @@ import click
 
 from lesa import __version__
 from lesa.errors import LesaError
+from lesa.progress import progress_bar
 
 PATH = click.Path(path_type=Path)
 EXAMPLES = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
@@ -77,8 +78,9 @@ def save_dataset(dataset: Any, out: Path) -> None:
     from lesa.learn.datasets import counts, write_dataset
 
     write_dataset(dataset, out)
-    rows = [(name, *map(str, row.values())) for name, row in counts(dataset).items()]
-    header = ["split", *next(iter(counts(dataset).values()))]
+    counted = counts(dataset)
+    rows = [(name, *map(str, row.values())) for name, row in counted.items()]
+    header = ["split", *next(iter(counted.values()))]
     print_table(f"{dataset.name} -> {out}", header, rows)
 
 
@@ -115,7 +117,7 @@ def extract(
 
     names = list_photos(photos)
     network = load_backbone(backbone, parse_options(options), weights=weights, fit=fit)
-    with bar("extract", len(names)) as advance:
+    with progress_bar("extract", len(names)) as advance:
         summary = extract_regions(
             photos, names, out, network, device=device, batch_size=batch_size, progress=lambda done, *_: advance(done)
         )
@@ -142,7 +144,7 @@ def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
 
     source = RegionStore.open(store)
     names = read_dataset(fit_on).split("train", source.failed()).photos if fit_on else source.names
-    with bar("project", None) as advance:
+    with progress_bar("project", None) as advance:
         kept = project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
     click.echo(f"{len(source)} photos with {size} features a region ({100 * kept:.2f} % of the variance) in {out}")
 
@@ -164,7 +166,7 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
     from lesa.learn.train import train as train_run
 
     recipe = read_recipe(config, list(overrides))
-    with bar("train", None) as advance:
+    with progress_bar("train", None) as advance:
 
         def report(now: Progress) -> None:
             terms = " ".join(f"{name} {value:.3g}" for name, value in now.terms.items())
@@ -304,13 +306,6 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     # A pipe or a file has no width of its own: do not fold the table to eighty columns there.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-
-
-def bar(task: str, total: int | None) -> Any:
-    """Return a progress bar (rate, time left) as a context that yields `advance(done, total=None, text="")`."""
-    from lesa.progress import progress_bar
-
-    return progress_bar(task, total)
 
 
 def main() -> NoReturn:

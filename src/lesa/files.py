@@ -59,6 +59,24 @@ def read_json(path: Path | str) -> Any:
         raise LesaError(f"{path} is not valid JSON: {error}") from None
 
 
+def read_format(path: Path, expected: str, remedy: str) -> dict[str, Any]:
+    """Read the JSON file that describes a folder and says its format under the key `format`.
+
+    Args:
+        path: the file.
+        expected: the format that this version reads.
+        remedy: what to do about another one.
+
+    Raises:
+        LesaError: the file is missing, is not JSON, or is of another format.
+    """
+    about = read_json(path)
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != expected:
+        raise LesaError(f"{path.parent} has format {found!r}, this version reads {expected!r}: {remedy}")
+    return dict(about)
+
+
 def read_lines(path: Path | str) -> list[str]:
     """Read a text file's lines, without line ends, surrounding blanks and empty lines (CRLF and tabs are usual here).
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesa.errors import LesaError
-from lesa.files import read_json, write_json
+from lesa.files import read_format, write_json
 from lesa.images import Preprocessing, open_photo, prepare
 from lesa.learn.backbones import Backbone
 from lesa.learn.graphs import run_on
@@ -119,10 +119,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     path = Path(folder) / "manifest.json"
     if not path.exists():
         raise LesaError(f"{folder} is not a region store (no manifest.json): make one with `lesa extract`")
-    about: dict[str, Any] = read_json(path)
-    if about.get("format") != FORMAT:
-        raise LesaError(f"{folder} has format {about.get('format')!r}, this version reads {FORMAT!r}: extract again")
-    return about
+    return read_format(path, FORMAT, "extract again")
 
 
 def read_names(folder: Path) -> list[str]:

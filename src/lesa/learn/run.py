@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
-from lesa.files import read_json, replacing, write_json
+from lesa.files import read_format, replacing, write_json
 from lesa.labels import Vocabulary
 from lesa.learn.model import build_model
 from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
@@ -86,13 +86,7 @@ def open_run(folder: Path | str) -> Run:
     folder = Path(folder)
     if not (folder / "run.json").exists():
         raise LesaError(f"{folder} is not a run (no run.json): make one with `lesa train`")
-    about = read_json(folder / "run.json")
-    found = about.get("format") if isinstance(about, dict) else None
-    if found != FORMAT:
-        raise LesaError(
-            f"{folder} has format {found!r}, this version reads {FORMAT!r}: train it again, or open it "
-            "with the version that made it"
-        )
+    about = read_format(folder / "run.json", FORMAT, "train it again, or open it with the version that made it")
     missing = {"recipe", "unseen", "seen", "regions"} - set(about)
     if missing:
         raise LesaError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}: it is damaged; train again")

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from scipy.sparse import csr_array
 
 from lesa.errors import LesaError, did_you_mean
-from lesa.files import read_json, replacing, sha256, write_json
+from lesa.files import read_format, replacing, sha256, write_json
 from lesa.labels import Vocabulary
 
 FORMAT = "lesa-dataset-1"
@@ -159,10 +159,7 @@ def read_dataset(folder: Path | str) -> Dataset:
     folder = Path(folder)
     if not (folder / "dataset.json").exists():
         raise LesaError(f"{folder} is not a prepared data set (no dataset.json): make one with `lesa prepare`")
-    about = read_json(folder / "dataset.json")
-    found = about.get("format") if isinstance(about, dict) else None
-    if found != FORMAT:
-        raise LesaError(f"{folder} has format {found!r}, this version reads {FORMAT!r}: prepare it again")
+    about = read_format(folder / "dataset.json", FORMAT, "prepare it again")
     try:
         tensors = load_file(folder / "targets.safetensors")
         if about["targets"] != sha256(folder / "targets.safetensors"):
