@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lesa.errors import LesaError
 from lesa.files import read_json, read_lines, write_json
-from lesa.labels import Vocabulary
-from lesa.learn.datasets.captions import are_twins, other_forms, prepare_captions
+from lesa.labels import Vocabulary, are_twins, other_forms
+from lesa.learn.datasets.captions import prepare_captions
 from lesa.learn.datasets.dataset import (
     Dataset,
     Split,

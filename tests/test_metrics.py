@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
-from lesa.metrics import COLUMNS, ROWS, average_precision, average_precision_C, precision_recall_f1_at_k, top_k
+from lesa.metrics import (
+    COLUMNS,
+    ROWS,
+    average_precision,
+    average_precision_C,
+    break_ties,
+    hits_at_k,
+    precision_recall_f1,
+    present_per_image,
+    top_k,
+)
 
 TIED = st.integers(0, 4).map(float)
 
@@ -17,6 +27,13 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """A small set of images: scores with many ties, targets with all three values."""
     shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 7)))
     return draw(arrays(np.float64, shape, elements=TIED)), draw(arrays(np.int8, shape, elements=st.integers(-1, 1)))
+
+
+def f1_at_k(scores_NC: np.ndarray, targets_NC: np.ndarray, k: int) -> tuple[float, float, float]:
+    """What the counts of all images make together."""
+    hits, present = hits_at_k(scores_NC, targets_NC, k).sum(), present_per_image(targets_NC).sum()
+    p, r, f1 = precision_recall_f1(hits, present, len(scores_NC), k)
+    return float(p), float(r), float(f1)
 
 
 def simple_f1(scores_NC: np.ndarray, targets_NC: np.ndarray, k: int) -> tuple[float, float, float]:
@@ -76,9 +93,26 @@ def test_precision_recall_and_f1_by_hand() -> None:
     scores_NC = np.array([[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [9.0, 1.0, 8.0, 2.0]])
     targets_NC = np.array([[1, -1, 1, -1], [-1, -1, -1, 1], [0, 1, 0, -1]])
     # The best two: columns 0 1 (one hit), 3 2 (one hit), 0 2 (not annotated: no hit); four labels are present.
-    p, r, f1 = precision_recall_f1_at_k(scores_NC, targets_NC, 2)
+    p, r, f1 = f1_at_k(scores_NC, targets_NC, 2)
     assert (p, r) == (2 / 6, 2 / 4)
     assert f1 == pytest.approx(2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2), abs=1e-15)
+
+
+@pytest.mark.parametrize(("place", "earlier", "later"), [(0, 1.0, 0.25), (3, 0.25, 1.0)])
+def test_broken_ties_follow_the_file_order(place: int, earlier: float, later: float) -> None:
+    present = np.arange(4) == place
+    assert average_precision(break_ties(np.ones(4), "earlier"), present) == earlier
+    assert average_precision(break_ties(np.ones(4), "later"), present) == later
+
+
+@given(arrays(np.float64, st.integers(0, 12), elements=TIED), st.sampled_from(["earlier", "later"]))
+def test_breaking_ties_keeps_the_order_of_different_scores(scores: np.ndarray, first: str) -> None:
+    ranks = break_ties(scores, first)
+    assert sorted(ranks.tolist()) == list(range(len(scores)))
+    # Python's sort keeps the order of equal scores.
+    places = list(range(len(scores))) if first == "earlier" else list(range(len(scores)))[::-1]
+    best_first = sorted(places, key=lambda n: -scores[n])
+    assert np.argsort(-ranks).tolist() == best_first
 
 
 @given(scored(), st.data())
@@ -86,18 +120,18 @@ def test_precision_recall_and_f1_agree_with_counting_image_by_image(
     case: tuple[np.ndarray, np.ndarray], data: st.DataObject
 ) -> None:
     k = data.draw(st.integers(1, case[0].shape[1]))
-    assert precision_recall_f1_at_k(*case, k) == pytest.approx(simple_f1(*case, k), abs=1e-15)
+    assert f1_at_k(*case, k) == pytest.approx(simple_f1(*case, k), abs=1e-15)
 
 
 def test_precision_recall_and_f1_agree_over_several_blocks_of_rows() -> None:
     rng = np.random.default_rng(1)
     scores_NC = rng.integers(0, 5, size=(ROWS + 100, 9)).astype(np.float32)
     targets_NC = rng.integers(-1, 2, size=scores_NC.shape).astype(np.int8)
-    assert precision_recall_f1_at_k(scores_NC, targets_NC, 3) == pytest.approx(simple_f1(scores_NC, targets_NC, 3))
+    assert f1_at_k(scores_NC, targets_NC, 3) == pytest.approx(simple_f1(scores_NC, targets_NC, 3))
 
 
 def test_without_a_present_label_precision_recall_and_f1_are_0() -> None:
-    assert precision_recall_f1_at_k(np.ones((2, 3)), -np.ones((2, 3)), 2) == (0.0, 0.0, 0.0)
+    assert f1_at_k(np.ones((2, 3)), -np.ones((2, 3)), 2) == (0.0, 0.0, 0.0)
 
 
 def test_of_equal_scores_the_earlier_columns_are_taken() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,10 +10,20 @@ import click
 
 from lesa import __version__
 from lesa.errors import LesaError
+from lesa.files import write_json
 from lesa.progress import progress_bar
 
 PATH = click.Path(path_type=Path)
 EXAMPLES = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
+RULES_OPTION = click.option(
+    "--rules",
+    multiple=True,
+    default=["lesa"],
+    help="Metric rules: lesa, biam_oi, miil, openimages, sklearn or all. May be repeated.",
+)
+K_OPTION = click.option(
+    "-k", "--k", "ks", multiple=True, type=int, default=[3, 5], help="K of P, R and F1. May be repeated."
+)
 
 
 @click.group(context_settings=EXAMPLES)
@@ -25,6 +36,7 @@ def cli() -> None:
     labels -> targets             lesa prepare
     regions x label vectors       lesa train
     scores -> tables, pictures    lesa evaluate, lesa show
+    any method's scores -> tables lesa score
     everything on embedded data   lesa demo
     """
 
@@ -180,12 +192,13 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
 @cli.command()
 @click.argument("run", type=PATH)
 @click.option("--split", default="test", help="`test`, `validation` or `train`.")
-@click.option("--rules", multiple=True, default=["lesa"], help="Named metric rules: lesa, sklearn. May be repeated.")
-@click.option("-k", "--k", "ks", multiple=True, type=int, default=[3, 5], help="K of P, R and F1. May be repeated.")
+@RULES_OPTION
+@K_OPTION
 @click.option("--checkpoint", type=click.Choice(["last", "best"]), help="As the recipe says if not given.")
 @click.option("--dataset", type=PATH, help="Where the data set is, if it moved.")
 @click.option("--regions", type=PATH, help="Where the regions are, if they moved.")
 @click.option("--per-label", is_flag=True, help="Also print the average precision of each label.")
+@click.option("--save-scores", type=PATH, help="Folder for the scores and targets, as `lesa score` reads them.")
 @click.option("-o", "--out", type=PATH, help="JSON file to write; in RUN if not given.")
 def evaluate(
     run: Path,
@@ -196,6 +209,7 @@ def evaluate(
     dataset: Path | None,
     regions: Path | None,
     per_label: bool,
+    save_scores: Path | None,
     out: Path | None,
 ) -> None:
     """ZSL, GZSL and seen labels: P, R, F1 at K and mAP under named rules.
@@ -204,20 +218,84 @@ def evaluate(
     Example:
       lesa evaluate runs/flickr8k --rules lesa --rules sklearn -k 3 -k 5
     """
-    from lesa.learn.evaluate import evaluate_run, write_evaluation
+    from lesa.learn.evaluate import evaluate_run, write_evaluation, write_scores
     from lesa.learn.run import open_run
 
     opened = open_run(run)
     judged = evaluate_run(
-        opened, split=split, rules=rules, k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
+        opened, split=split, rules=all_rules(rules), k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
     )
     path = out or run / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
     write_evaluation(judged, path)
     for name, tasks in judged.reports.items():
-        print_reports(f"{run}, {split}, rules {name!r}, percent", tasks)
+        print_reports(f"{run}, {split}, rules {name!r}, percent", "task", tasks)
         if per_label:
             print_per_label(tasks["GZSL"], opened.vocabulary)
+    if save_scores:
+        write_scores(judged, save_scores)
+        matrices = f"{save_scores / 'scores.npy'} {save_scores / 'targets.npy'}"
+        click.echo(f"next: lesa score {matrices} --unseen {len(opened.vocabulary.unseen)}")
     click.echo(f"written: {path}")
+
+
+@cli.command()
+@click.argument("scores", type=PATH)
+@click.argument("targets", type=PATH)
+@RULES_OPTION
+@K_OPTION
+@click.option("--unseen", type=click.IntRange(min=0), default=0, help="So many first columns are the unseen labels.")
+@click.option("--zeros-absent", is_flag=True, help="A target of 0 means absent, not `not annotated`.")
+@click.option("--bootstrap", "draws", type=click.IntRange(min=0), default=0, help="Draws for 95 % intervals; 200 do.")
+@click.option("--against", type=PATH, help="Another method's scores: adds the paired difference and its interval.")
+@click.option("-o", "--out", type=PATH, help="JSON file to write.")
+def score(
+    scores: Path,
+    targets: Path,
+    rules: tuple[str, ...],
+    ks: tuple[int, ...],
+    unseen: int,
+    zeros_absent: bool,
+    draws: int,
+    against: Path | None,
+    out: Path | None,
+) -> None:
+    """Any method's scores, judged under named metric rules.
+
+    SCORES and TARGETS are matrices, images x labels: .npy (memory-mapped, any size) or .safetensors. Scores are any
+    numbers, higher is better; targets are 1 present, -1 absent, 0 not annotated.
+
+    \b
+    Example:
+      lesa score scores.npy targets.npy --rules all -k 3 -k 5 --unseen 81
+      lesa score mine.npy targets.npy --against theirs.npy
+    """
+    from lesa import score as scoring
+    from lesa.bootstrap import DRAWS
+
+    scores_NC, targets_NC, other_NC = scoring.read_files(scores, targets, against, zeros_absent)
+    draws = draws or (DRAWS if against else 0)
+    written: dict[str, Any] = {}
+    for task, part in scoring.tasks(scores_NC.shape[1], unseen).items():
+        judged = {}
+        for name in all_rules(rules):
+            with progress_bar(f"{task}, {name}", None) if draws else nullcontext() as advance:
+                judged[name] = scoring.judge(
+                    scores_NC[:, part],
+                    targets_NC[:, part],
+                    name,
+                    ks,
+                    draws,
+                    None if other_NC is None else other_NC[:, part],
+                    advance or (lambda done, total: None),
+                )
+        print_reports(f"{scores}, {task}, percent", "rules", {name: each.report for name, each in judged.items()})
+        for name, each in judged.items():
+            if draws:
+                print_intervals(f"{task}, rules {name!r}, over images", each, against)
+        written[task] = {name: each.to_dict() for name, each in judged.items()}
+    if out:
+        write_json(out, {"scores": str(scores), "targets": str(targets), "tasks": written})
+        click.echo(f"written: {out}")
 
 
 @cli.command()
@@ -259,6 +337,13 @@ def demo(out: Path) -> None:
     click.echo(f"open {report}")
 
 
+def all_rules(names: Sequence[str]) -> Sequence[str]:
+    """Return the names of metric rules, `all` written out."""
+    from lesa.protocols import RULES
+
+    return tuple(RULES) if "all" in names else names
+
+
 def parse_options(options: Sequence[str]) -> dict[str, str | int]:
     """Turn `KEY=VALUE` options into a mapping; whole numbers become numbers."""
     parsed: dict[str, str | int] = {}
@@ -270,24 +355,37 @@ def parse_options(options: Sequence[str]) -> dict[str, str | int]:
     return parsed
 
 
-def print_reports(title: str, tasks: dict[str, Any]) -> None:
-    """Print a row a task: labels, images, fingerprint, P, R, F1 at each K, mAP."""
-    ks = list(next(iter(tasks.values())).f1)
-    header = ["task", "labels", "images", "positives/image"]
-    header += [f"{figure}@{k}" for k in ks for figure in ("P", "R", "F1")] + ["mAP"]
+def print_reports(title: str, first: str, reports: dict[str, Any]) -> None:
+    """Print a row a report: labels, images, fingerprint, P, R, F1 at each K, the means of average precision."""
+    figures = {name: report.figures() for name, report in reports.items()}
+    names = max(figures.values(), key=len)
     rows = []
-    for task, report in tasks.items():
-        figures = [table[k] for k in ks for table in (report.precision, report.recall, report.f1)]
-        figures.append(report.mean_average_precision)
-        row = [task, str(report.labels), str(report.images), f"{report.positives_per_image:.3f}"]
-        rows.append((*row, *(f"{figure:.2f}" for figure in figures)))
+    for name, report in reports.items():
+        row = [name, str(report.labels), str(report.images), f"{report.positives_per_image:.3f}"]
+        cells = [f"{figures[name][each]:.2f}" if each in figures[name] else "-" for each in names]
+        rows.append((*row, *cells))
+    print_table(title, [first, "labels", "images", "positives/image", *names], rows)
+
+
+def print_intervals(title: str, judged: Any, against: Path | None) -> None:
+    """Print a row a figure: its value and 95 % interval over images, and its difference to other scores."""
+    header = ["figure", "percent", "95 % interval", *((f"minus {against}", "95 % interval") if against else ())]
+    pairs = [(judged.intervals, "{:.2f}"), (judged.difference, "{:+.2f}")]
+    rows = []
+    for name in judged.intervals:
+        row = [name]
+        for figures, form in pairs if against else pairs[:1]:
+            each = figures[name]
+            row += [form.format(each.value), f"{form.format(each.low)} to {form.format(each.high)}"]
+        rows.append(row)
     print_table(title, header, rows)
 
 
 def print_per_label(report: Any, vocabulary: Any) -> None:
     """Print the average precision of each label, the best first."""
     unseen = set(vocabulary.unseen)
-    labels = sorted(zip(report.average_precision_C, vocabulary.names, strict=True), reverse=True)
+    pairs = zip(report.average_precision_C, vocabulary.names, strict=True)
+    labels = sorted(((precision, name) for precision, name in pairs if precision is not None), reverse=True)
     rows = [(name, "unseen" if name in unseen else "seen", f"{precision:.2f}") for precision, name in labels]
     print_table("average precision by label, percent", ["label", "", "AP"], rows)
 

@@ -1,8 +1,10 @@
-"""A vocabulary: label names, seen (photos carry them in training) and unseen (none does)."""
+"""A vocabulary: label names, seen (photos carry them in training) and unseen (none does); singulars and plurals."""
 
 from dataclasses import dataclass
 
 from lesa.errors import LesaError
+
+SIBILANTS = ("s", "x", "ch", "sh")
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,31 @@ class Vocabulary:
     def seen_columns(self) -> slice:
         """The seen labels' columns."""
         return slice(len(self.unseen), len(self.names))
+
+
+def other_forms(word: str) -> set[str]:
+    """Return the singular of a word that looks like a plural, else its plurals.
+
+    The benchmark's rule, kept as it is for its counts: it takes `horses` for the plural of `hors`.
+
+    Example:
+        >>> sorted(other_forms("sky")), other_forms("boats"), other_forms("glass") == {"glasss", "glasses"}
+        (['skies', 'skys'], {'boat'}, True)
+    """
+    if word.endswith("ies"):
+        return {word[:-3] + "y"}
+    if word.endswith("es") and word[:-2].endswith(SIBILANTS):
+        return {word[:-2]}
+    if word.endswith("s") and not word.endswith("ss"):
+        return {word[:-1]}
+    plurals = {word + "s"}
+    if word.endswith("y"):
+        plurals.add(word[:-1] + "ies")
+    if word.endswith(SIBILANTS):
+        plurals.add(word + "es")
+    return plurals
+
+
+def are_twins(word: str, other: str) -> bool:
+    """Whether one word is the singular or the plural of the other."""
+    return word in other_forms(other) or other in other_forms(word)

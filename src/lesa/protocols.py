@@ -13,32 +13,55 @@ from numpy.typing import ArrayLike, NDArray
 
 from lesa.errors import LesaError, did_you_mean
 from lesa.labels import Vocabulary
-from lesa.metrics import average_precision_C, precision_recall_f1_at_k, row_blocks
+from lesa.metrics import (
+    Ties,
+    average_precision_C,
+    hits_at_k,
+    precision_recall_f1,
+    present_per_image,
+    row_blocks,
+)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a paper or a library does where others do something else."""
+    """What a paper or a library does where others do something else. The defaults are the authors' program's."""
 
-    masked: bool
+    at_k: bool = True
+    """Whether the rules define precision, recall and F1 at K: micro, over all labels."""
+    labelled_images_only: bool = False
+    """Whether images without a present label are left out of every figure."""
+    masked: bool = True
     """Whether average precision leaves out images that are not annotated for a label (0), or counts them absent."""
-    at_k: bool
-    """Whether the rules define precision, recall and F1 at K."""
+    annotated_labels_only: bool = False
+    """Whether labels that no image is annotated for are left out of the mean; else they count 0."""
+    ties: Ties = "grouped"
+    """What average precision makes of equal scores."""
 
 
 RULES = {
-    "lesa": Rules(masked=True, at_k=True),
-    "sklearn": Rules(masked=False, at_k=False),
+    "lesa": Rules(),
+    "biam_oi": Rules(labelled_images_only=True, annotated_labels_only=True, ties="earlier"),
+    "miil": Rules(labelled_images_only=True, masked=False, ties="later"),
+    "openimages": Rules(at_k=False, annotated_labels_only=True),
+    "sklearn": Rules(at_k=False, masked=False),
 }
 """The rules by name.
 
-`lesa` is what the authors' program does (its `core/utils.py`): micro P, R and F1 at K over all images, with labels
-that are not annotated as absent; average precision over the annotated images, tied scores together, 0 for a label
-without positives, mean over all labels. `sklearn` is scikit-learn's macro `average_precision_score`.
+* `lesa`: the authors' program (its `core/utils.py`). Micro P, R and F1 at K over all images, with labels that are not
+  annotated as absent; average precision over the annotated images, 0 for a label without positives.
+* `biam_oi`: BiAM's program for Open Images (its `evaluate_openimages.py`): images without a present label are dropped,
+  then labels without any annotation.
+* `miil`: SDL, ML-Decoder and others after them (their `helper_functions.py`): images without a present label are
+  dropped; what is not annotated is absent.
+* `openimages`: the Open Images evaluation: the mean over the labels with at least one annotation.
+* `sklearn`: scikit-learn's macro `average_precision_score`.
 """
 
 AT_K = ("precision", "recall", "f1")
 """The fields of a Report that are mappings from K."""
+SHORT = ("P", "R", "F1")
+"""What tables call them."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +71,9 @@ class Report:
     rules: str
     """Name of the rules."""
     images: int
-    """Number of images judged."""
+    """Number of images judged: those that the rules drop are not counted."""
     labels: int
-    """Number of labels judged."""
+    """Number of labels in the means: those that the rules leave out are not counted."""
     positives_per_image: float
     """Mean number of present labels an image: K * P@K / R@K of any micro table shows it too."""
     precision: Mapping[int, float]
@@ -63,8 +86,16 @@ class Report:
     """Mean of the labels' average precisions."""
     weighted_mean_average_precision: float
     """The same mean, each label weighted by its number of present images."""
-    average_precision_C: tuple[float, ...]
-    """Average precision of each label, in the order of the columns."""
+    average_precision_C: tuple[float | None, ...]
+    """Average precision of each label, in the order of the columns; None for a label that the rules leave out."""
+
+    def figures(self) -> dict[str, float]:
+        """Return all figures but the single labels', by the names that tables give them: `P@3`, ..., `mAP`."""
+        at_k = {
+            f"{short}@{k}": getattr(self, name)[k] for k in self.f1 for short, name in zip(SHORT, AT_K, strict=True)
+        }
+        means = {"mAP": self.mean_average_precision, "weighted mAP": self.weighted_mean_average_precision}
+        return at_k | means
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file can hold: K becomes text."""
@@ -90,7 +121,7 @@ def evaluate(scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str = "lesa", k
 
     Args:
         scores_NC: any finite numbers, higher is better, `N, C`; only their order counts.
-        targets_NC: +1 present, -1 absent, 0 not annotated, `N, C`.
+        targets_NC: +1 present, -1 absent, 0 not annotated, `N, C`; or true present, false absent.
         rules: a name in `RULES`.
         k: the K of precision, recall and F1.
 
@@ -98,25 +129,30 @@ def evaluate(scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str = "lesa", k
         LesaError: unknown rules, shapes that differ, no image or no label, a score that is not finite, a target that
             is none of +1, -1 and 0, or a K that is not among 1 to C.
     """
-    if rules not in RULES:
-        raise LesaError(f"there are no metric rules {rules!r}; {did_you_mean(rules, RULES)}")
-    scores_NC, targets_NC = np.asarray(scores_NC), np.asarray(targets_NC)
-    check(scores_NC, targets_NC)
-    images, labels = scores_NC.shape
-    at_k = at_each_k(scores_NC, targets_NC, k) if RULES[rules].at_k else {}
-    precision_C = 100 * average_precision_C(scores_NC, targets_NC, RULES[rules].masked)
+    scores_NC, targets_NC, rule = checked(scores_NC, targets_NC, rules, k)
+    present_N = present_per_image(targets_NC)
+    images_N = judged_images(present_N, rule)
+    images, present = int(images_N.sum()), int(present_N.sum())
+    at_k = {
+        each: 100 * precision_recall_f1(hits_at_k(scores_NC, targets_NC, each).sum(), present, images, each)
+        for each in (k if rule.at_k else ())
+    }
+    precision_C = 100 * average_precision_C(scores_NC, targets_NC, rule.masked, rule.ties, images_N)
+    counted_C = counted_labels(targets_NC, rule, images_N)
     present_C = np.count_nonzero(targets_NC > 0, axis=0)
     return Report(
         rules=rules,
         images=images,
-        labels=labels,
-        positives_per_image=float(present_C.sum() / images),
-        precision={k: 100 * values[0] for k, values in at_k.items()},
-        recall={k: 100 * values[1] for k, values in at_k.items()},
-        f1={k: 100 * values[2] for k, values in at_k.items()},
-        mean_average_precision=float(precision_C.mean()),
-        weighted_mean_average_precision=float(precision_C @ present_C / max(present_C.sum(), 1)),
-        average_precision_C=tuple(precision_C.tolist()),
+        labels=int(counted_C.sum()),
+        positives_per_image=present / max(images, 1),
+        precision={k: float(values[0]) for k, values in at_k.items()},
+        recall={k: float(values[1]) for k, values in at_k.items()},
+        f1={k: float(values[2]) for k, values in at_k.items()},
+        mean_average_precision=float(precision_C[counted_C].mean()) if counted_C.any() else 0.0,
+        weighted_mean_average_precision=float(precision_C @ present_C / max(present, 1)),
+        average_precision_C=tuple(
+            value if counted else None for value, counted in zip(precision_C.tolist(), counted_C, strict=True)
+        ),
     )
 
 
@@ -153,15 +189,34 @@ def by_task(
     }
 
 
-def at_each_k(
-    scores_NC: NDArray[Any], targets_NC: NDArray[Any], k: Sequence[int]
-) -> dict[int, tuple[float, float, float]]:
-    """Return precision, recall and F1, as fractions, by K."""
+def judged_images(present_N: NDArray[np.int64], rule: Rules) -> NDArray[np.bool_]:
+    """Mark the images that the rules judge, `N`, by their numbers of present labels."""
+    return present_N > 0 if rule.labelled_images_only else np.ones(len(present_N), dtype=bool)
+
+
+def counted_labels(targets_NC: NDArray[Any], rule: Rules, images_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the labels that the rules' mean counts, `C`: all, or those with an annotation in a judged image."""
+    annotated_C = np.zeros(targets_NC.shape[1], dtype=bool)
+    for rows in row_blocks(len(targets_NC)):
+        annotated_C |= (targets_NC[rows][images_N[rows]] != 0).any(axis=0)
+    return annotated_C if rule.annotated_labels_only else np.ones_like(annotated_C)
+
+
+def checked(
+    scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str, k: Sequence[int]
+) -> tuple[NDArray[Any], NDArray[Any], Rules]:
+    """Return scores and targets as arrays, and the rules of that name, if they make sense together."""
+    if rules not in RULES:
+        raise LesaError(f"there are no metric rules {rules!r}; {did_you_mean(rules, RULES)}")
+    scores_NC, targets_NC = np.asarray(scores_NC), np.asarray(targets_NC)
+    if targets_NC.dtype == bool:
+        targets_NC = np.where(targets_NC, np.int8(1), np.int8(-1))
+    check(scores_NC, targets_NC)
     labels = scores_NC.shape[1]
-    for each in k:
+    for each in k if RULES[rules].at_k else ():
         if not 1 <= each <= labels:
             raise LesaError(f"K is {each}, but there are {labels} labels to choose from: take K from 1 to {labels}")
-    return {each: precision_recall_f1_at_k(scores_NC, targets_NC, each) for each in k}
+    return scores_NC, targets_NC, RULES[rules]
 
 
 def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lesa.errors import LesaError
-from lesa.files import write_json
+from lesa.files import replacing, write_json
 from lesa.learn.datasets import read_dataset
 from lesa.learn.features import RegionStore
 from lesa.learn.predict import predict
@@ -26,6 +28,10 @@ class Evaluation:
     checkpoint: str
     reports: dict[str, dict[str, Report]]
     """Rules, then task (`ZSL`, `GZSL`, `seen`), to report."""
+    scores_NC: NDArray[np.float32]
+    """The scores that were judged, unseen columns first."""
+    targets_NC: NDArray[np.int8]
+    """Their targets."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `evaluation.json` holds."""
@@ -75,7 +81,7 @@ def evaluate_run(
     scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE))
     targets_NC = part.targets.dense()
     reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
-    return Evaluation(run, data.name, split, checkpoint or run.recipe.report, reports)
+    return Evaluation(run, data.name, split, checkpoint or run.recipe.report, reports, scores_NC, targets_NC)
 
 
 def refuse_other_regions(run: Run, store: RegionStore) -> None:
@@ -91,3 +97,12 @@ def refuse_other_regions(run: Run, store: RegionStore) -> None:
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write an evaluation as JSON."""
     write_json(path, evaluation.to_dict())
+
+
+def write_scores(evaluation: Evaluation, folder: Path) -> None:
+    """Write the scores and targets, as `scores.npy` and `targets.npy`, and the names of their columns."""
+    for name, matrix_NC in ("scores", evaluation.scores_NC), ("targets", evaluation.targets_NC):
+        with replacing(folder / f"{name}.npy") as temporary:
+            np.save(temporary, matrix_NC)
+    vocabulary = evaluation.run.vocabulary
+    write_json(folder / "labels.json", {"unseen": list(vocabulary.unseen), "seen": list(vocabulary.seen)})

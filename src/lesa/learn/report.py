@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from lesa import __version__
 from lesa.errors import LesaError
 from lesa.files import write_text
-from lesa.labels import Vocabulary
+from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets import Split, read_dataset
-from lesa.learn.datasets.captions import other_forms
 from lesa.learn.evaluate import Evaluation
 from lesa.learn.features import RegionStore
 from lesa.learn.model import Output

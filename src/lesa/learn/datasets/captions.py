@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lesa.errors import LesaError
 from lesa.files import read_lines, sha256
-from lesa.labels import Vocabulary
+from lesa.labels import Vocabulary, are_twins, other_forms
 from lesa.learn.datasets.dataset import SPLITS, Dataset, Split, Targets, split_of
 
 Captions = dict[int, frozenset[str]]
@@ -28,7 +28,6 @@ NOISY_CAPTIONS = (0, 1)
 AGREEING_CAPTIONS = 2
 MIN_PHOTOS = 5
 LINE = re.compile(r"(?P<photo>[^\t]+)#(?P<number>\d+)\t(?P<caption>.*)")
-SIBILANTS = ("s", "x", "ch", "sh")
 
 
 def prepare_captions(
@@ -132,34 +131,6 @@ def agreed_labels(captions: Captions, words: Iterable[str]) -> set[str]:
         if sum(not forms.isdisjoint(said) for said in captions.values()) >= AGREEING_CAPTIONS:
             agreed.add(word)
     return agreed
-
-
-def other_forms(word: str) -> set[str]:
-    """Return the singular of a word that looks like a plural, else its plurals.
-
-    The benchmark's rule, kept as it is for its counts: it takes `horses` for the plural of `hors`.
-
-    Example:
-        >>> sorted(other_forms("sky")), other_forms("boats"), other_forms("glass") == {"glasss", "glasses"}
-        (['skies', 'skys'], {'boat'}, True)
-    """
-    if word.endswith("ies"):
-        return {word[:-3] + "y"}
-    if word.endswith("es") and word[:-2].endswith(SIBILANTS):
-        return {word[:-2]}
-    if word.endswith("s") and not word.endswith("ss"):
-        return {word[:-1]}
-    plurals = {word + "s"}
-    if word.endswith("y"):
-        plurals.add(word[:-1] + "ies")
-    if word.endswith(SIBILANTS):
-        plurals.add(word + "es")
-    return plurals
-
-
-def are_twins(word: str, other: str) -> bool:
-    """Whether one word is the singular or the plural of the other."""
-    return word in other_forms(other) or other in other_forms(word)
 
 
 def keep_frequent(words: Iterable[str], labels_by_photo: Iterable[set[str]], where: str) -> list[str]:

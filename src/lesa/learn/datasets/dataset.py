@@ -4,8 +4,8 @@ The folder holds `dataset.json` (vocabulary, photo names of each split, where it
 """
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,21 @@ class Targets:
         columns = np.array([c for row in present for c in sorted(row)], dtype=np.int32)
         values = np.ones(len(columns), dtype=np.int8)
         return cls(csr_array((values, columns, indptr), shape=(len(present), labels)), rest=-1)
+
+    @classmethod
+    def from_entries(
+        cls,
+        photos: NDArray[np.integer[Any]],
+        columns: NDArray[np.integer[Any]],
+        values: NDArray[np.integer[Any]],
+        shape: tuple[int, int],
+        rest: int,
+    ) -> "Targets":
+        """Make targets from the entries that are written down: `values[i]` (+1 or -1) at `photos[i], columns[i]`.
+
+        No place may stand twice. Any order is fine; many millions of entries are.
+        """
+        return cls(csr_array((values.astype(np.int8), (photos, columns)), shape=shape), rest)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +111,43 @@ class Dataset:
         if not split.photos:
             raise LesaError(f"split {name!r} of data set {self.name!r} holds no photo: check the list it was made from")
         return split
+
+
+def match_photos(
+    dataset: Dataset,
+    folder: Path | str,
+    forms: Callable[[str], Sequence[str]] = lambda name: [name],
+    keep_missing: bool = False,
+) -> Dataset:
+    """Return the data set with its photos named as they lie in a folder.
+
+    Photos that are not there are listed in `source["missing_photos"]`, and left out unless `keep_missing`.
+
+    Args:
+        dataset: the data set, its photos named as its official lists name them.
+        folder: the folder of the photos.
+        forms: the paths below `folder` that a photo may have, the most likely one first.
+        keep_missing: keep photos that are not in the folder, under the names of the lists.
+
+    Raises:
+        LesaError: none of the photos is there.
+    """
+    folder = Path(folder)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    missing: list[str] = []
+    splits = {}
+    for name, split in dataset.splits.items():
+        found = [next((form for form in forms(photo) if form in there), None) for photo in split.photos]
+        missing += [photo for photo, path in zip(split.photos, found, strict=True) if path is None]
+        named = tuple(path or photo for photo, path in zip(split.photos, found, strict=True))
+        splits[name] = replace(split, photos=named)
+    total = sum(len(split.photos) for split in splits.values())
+    if len(missing) == total:
+        form = forms(missing[0])[0] if missing else "none is listed"
+        raise LesaError(f"none of the {total} photos is in {folder} (the first would be {form}): name their folder")
+    if not keep_missing:
+        splits = {name: split.without(frozenset(missing)) for name, split in splits.items()}
+    return replace(dataset, splits=splits, source={**dataset.source, "missing_photos": missing})
 
 
 def split_of(name: str) -> str:
