@@ -53,6 +53,13 @@ def test_a_label_is_its_phrase_else_the_mean_of_its_words(glove: Path, label: st
     np.testing.assert_allclose(vectors_CE, [expected], rtol=1e-6)
 
 
+def test_the_key_that_tells_two_labels_apart_is_no_word(glove: Path) -> None:
+    keyed = read_vectors(str(glove), ["dog (/m/0bt9lr)", "traffic light (/g/11_x)"])
+    np.testing.assert_array_equal(keyed, read_vectors(str(glove), ["dog", "traffic light"]))
+    with pytest.raises(LesaError, match="'\\(male\\)'"):
+        read_vectors(str(glove), ["dog (male)"])
+
+
 def test_labels_keep_their_order_and_may_share_words(glove: Path) -> None:
     vectors_CE = read_text_vectors(glove, ["light", "dog", "dog light", "light"])
     np.testing.assert_allclose(vectors_CE[:, 0], [-1, 1, 0, -1])

@@ -66,18 +66,20 @@ def draw_figures(
     weights_DN = draw_weights(images_N, draws, seed)
     figures: dict[str, NDArray[np.float64]] = {}
     for each in k if rule.at_k else ():
-        hits_D, present_D = weights_DN @ hits_at_k(scores_NC, targets_NC, each), weights_DN @ present_N
+        hits_D, present_D = (
+            weights_DN @ counts_N.astype(float) for counts_N in (hits_at_k(scores_NC, targets_NC, each), present_N)
+        )
         at_k = precision_recall_f1(hits_D, present_D, float(images_N.sum()), each)
         figures |= {f"{name}@{each}": 100 * values_D for name, values_D in zip(SHORT, at_k, strict=True)}
     counted_C = counted_labels(targets_NC, rule, images_N)
     return figures | draw_means(scores_NC, targets_NC, rule, images_N, counted_C, weights_DN, progress)
 
 
-def draw_weights(images_N: NDArray[np.bool_], draws: int, seed: int) -> NDArray[np.float64]:
+def draw_weights(images_N: NDArray[np.bool_], draws: int, seed: int) -> NDArray[np.uint16]:
     """Return how often each draw holds each image, `D, N`: as many draws of the marked images as there are."""
     generator = np.random.default_rng(seed)
     judged = np.flatnonzero(images_N)
-    weights_DN = np.zeros((draws, len(images_N)))
+    weights_DN = np.zeros((draws, len(images_N)), np.uint16)
     for weights_N in weights_DN if len(judged) else ():
         weights_N[:] = np.bincount(generator.choice(judged, len(judged)), minlength=len(images_N))
     return weights_DN
@@ -89,7 +91,7 @@ def draw_means(
     rule: Rules,
     images_N: NDArray[np.bool_],
     counted_C: NDArray[np.bool_],
-    weights_DN: NDArray[np.float64],
+    weights_DN: NDArray[np.uint16],
     progress: Callable[[int, int], None],
 ) -> dict[str, NDArray[np.float64]]:
     """Return the two means of average precision on each draw, in percent."""
@@ -99,7 +101,7 @@ def draw_means(
     each = each_label(scores_NC, targets_NC, rule.masked, rule.ties, images_N)
     for done, (scores_N, label_present_N, used_N) in enumerate(each, start=1):
         if label_present_N.any():
-            used_DN = weights_DN if used_N.all() else weights_DN[:, used_N]
+            used_DN = weights_DN if used_N.all() else np.take(weights_DN, np.flatnonzero(used_N), axis=1)
             precision_D, count_D = draw_average_precision(scores_N, label_present_N, used_DN)
             total_D += precision_D
             weighted_D += precision_D * count_D
@@ -116,7 +118,7 @@ def draw_means(
 
 
 def draw_average_precision(
-    scores_N: NDArray[Any], present_N: NDArray[np.bool_], weights_DN: NDArray[np.float64]
+    scores_N: NDArray[Any], present_N: NDArray[np.bool_], weights_DN: NDArray[np.uint16]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return one label's average precision on each draw, as a fraction, and its number of present images there, `D`.
 
@@ -136,7 +138,7 @@ def draw_average_precision(
     return (present_DG * quotient_DG).sum(axis=1) / np.maximum(count_D, 1), count_D
 
 
-def grouped_sums(group_N: NDArray[np.intp], weights_DN: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
+def grouped_sums(group_N: NDArray[np.intp], weights_DN: NDArray[np.uint16], groups: int) -> NDArray[np.float64]:
     """Return each draw's weight in each of the first `groups` groups, `D, G`."""
     return np.stack([np.bincount(group_N, weights_N, groups + 1)[:groups] for weights_N in weights_DN])
 

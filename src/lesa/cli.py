@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import click
 
 from lesa import __version__
+from lesa.cli_prepare import prepare
+from lesa.cli_tables import print_table
 from lesa.errors import LesaError
 from lesa.files import write_json
 from lesa.progress import progress_bar
@@ -37,63 +39,12 @@ def cli() -> None:
     regions x label vectors       lesa train
     scores -> tables, pictures    lesa evaluate, lesa show
     any method's scores -> tables lesa score
+    the paper's tables            lesa reproduce
     everything on embedded data   lesa demo
     """
 
 
-@cli.group()
-def prepare() -> None:
-    """Make a data set folder (vocabulary, splits, sparse targets) from label files."""
-
-
-@prepare.command("captions")
-@click.argument("captions", type=PATH)
-@click.option("--seen-words", type=PATH, required=True, help="List of words that become seen labels, one a line.")
-@click.option("--unseen-words", type=PATH, required=True, help="List of words that become unseen labels.")
-@click.option("--clean", is_flag=True, help="Leave out seen labels that are a singular or plural of an unseen one.")
-@click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
-def prepare_captions_command(captions: Path, seen_words: Path, unseen_words: Path, clean: bool, out: Path) -> None:
-    """Captioned photos: noisy seen labels from two captions, agreed unseen labels from all.
-
-    CAPTIONS is Flickr8k's own file, a line `name#k<TAB>caption`.
-
-    \b
-    Example:
-      lesa prepare captions Flickr8k.token.txt --seen-words TagList1k.txt \\
-        --unseen-words Concepts81.txt -o prepared/flickr8k
-    """
-    from lesa.learn.datasets.captions import prepare_captions
-
-    save_dataset(prepare_captions(captions, seen_words, unseen_words, clean=clean), out)
-
-
-@prepare.command("folder")
-@click.argument("photos", type=PATH)
-@click.option("--labels", type=PATH, required=True, help="CSV or JSON Lines with the photos' labels.")
-@click.option("--seen", type=PATH, required=True, help="List of the seen labels, one a line.")
-@click.option("--unseen", type=PATH, required=True, help="List of the unseen labels, one a line.")
-@click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
-def prepare_folder_command(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> None:
-    """Own photos with own labels.
-
-    \b
-    Example:
-      lesa prepare folder photos --labels labels.csv --seen seen.txt --unseen unseen.txt -o prepared/mine
-    """
-    from lesa.learn.datasets.folder import prepare_folder
-
-    save_dataset(prepare_folder(photos, labels, seen, unseen), out)
-
-
-def save_dataset(dataset: Any, out: Path) -> None:
-    """Write a prepared data set and print its counts."""
-    from lesa.learn.datasets import counts, write_dataset
-
-    write_dataset(dataset, out)
-    counted = counts(dataset)
-    rows = [(name, *map(str, row.values())) for name, row in counted.items()]
-    header = ["split", *next(iter(counted.values()))]
-    print_table(f"{dataset.name} -> {out}", header, rows)
+cli.add_command(prepare)
 
 
 @cli.command()
@@ -323,6 +274,52 @@ def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path |
 
 
 @cli.command()
+@click.argument("experiment", type=click.Choice(["nus-wide", "nus-wide-clean", "nus-wide-multi-label", "open-images"]))
+@click.argument("root", type=PATH)
+@click.option("--photos", type=PATH, required=True, help="Folder of the photos.")
+@click.option("--vectors", required=True, help="Label vectors; the paper's are GloVe's, glove.6B.300d.txt.")
+@click.option("--weights", type=PATH, help="VGG-19's weights; the paper's are TF-slim's vgg_19.ckpt.")
+@click.option("--backbone", default="vgg19", help="Another backbone than the paper's, as `lesa extract` takes it.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe: steps=20000.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
+@click.option("--dry-run", is_flag=True, help="Only say what is missing, and what disk and time it will take.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of everything that is made, or to go on with.")
+def reproduce(
+    experiment: str,
+    root: Path,
+    photos: Path,
+    vectors: str,
+    weights: Path | None,
+    backbone: str,
+    overrides: tuple[str, ...],
+    device: str,
+    dry_run: bool,
+    out: Path,
+) -> None:
+    """The paper's experiment from the official files in ROOT, and its table beside the published rows.
+
+    Prepares, extracts, trains and evaluates; stop it at any moment, the same command goes on.
+
+    \b
+    Example:
+      lesa reproduce nus-wide NUS-WIDE --photos NUS-WIDE/Flickr --weights vgg_19.ckpt \\
+        --vectors glove.6B.300d.txt -o reproduced/nus-wide --dry-run
+    """
+    from lesa.learn.experiments import Plan
+    from lesa.learn.outlook import look_ahead
+    from lesa.learn.reproduce import reproduce as run_plan
+
+    plan = Plan(experiment, root, photos, vectors, out, backbone, weights, overrides, device)
+    outlook = look_ahead(plan)
+    print_outlook(outlook)
+    if dry_run:
+        return
+    if outlook.disk > outlook.free:
+        raise LesaError(f"{out} needs {size(outlook.disk)}, and {size(outlook.free)} are free: choose another disk")
+    click.echo(f"open {run_plan(plan, announce=click.echo)}")
+
+
+@cli.command()
 @click.option("-o", "--out", type=PATH, default=Path("demo"), help="Folder of the runs and the report.")
 def demo(out: Path) -> None:
     """Train both recipes and two controls on the embedded region codes, evaluate them, write an HTML report.
@@ -381,6 +378,30 @@ def print_intervals(title: str, judged: Any, against: Path | None) -> None:
     print_table(title, header, rows)
 
 
+def print_outlook(outlook: Any) -> None:
+    """Print what a reproduction lacks, and what is left of each stage."""
+    rows = [
+        (stage.name, stage.left, size(stage.disk) if stage.disk else "-", duration(stage.seconds))
+        for stage in outlook.stages
+    ]
+    print_table("what is left, on this machine", ["stage", "left", "disk", "about"], rows)
+    click.echo(f"{size(outlook.disk)} will be written, {size(outlook.free)} are free")
+    for line in outlook.missing:
+        click.echo(f"missing: {line}")
+
+
+def size(count: float) -> str:
+    """Return bytes as people read them."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it."""
+    if not seconds:
+        return "-"
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{max(seconds / 60, 0.1):,.1f} min"
+
+
 def print_per_label(report: Any, vocabulary: Any) -> None:
     """Print the average precision of each label, the best first."""
     unseen = set(vocabulary.unseen)
@@ -388,22 +409,6 @@ def print_per_label(report: Any, vocabulary: Any) -> None:
     labels = sorted(((precision, name) for precision, name in pairs if precision is not None), reverse=True)
     rows = [(name, "unseen" if name in unseen else "seen", f"{precision:.2f}") for precision, name in labels]
     print_table("average precision by label, percent", ["label", "", "AP"], rows)
-
-
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # A pipe or a file has no width of its own: do not fold the table to eighty columns there.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
 
 
 def main() -> NoReturn:

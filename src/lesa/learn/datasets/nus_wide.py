@@ -1,0 +1,330 @@
+"""NUS-WIDE's official text files -> a data set: 1,000 noisy user tags, 81 concepts that people labelled.
+
+The rules:
+
+* `standard`: the unseen labels are the 81 concepts (human labels); the seen ones are the tags that are no concepts (925
+  of 1,000).
+* `clean`: also without the 30 seen labels that are the singular or plural of a concept.
+* `multi-label`: the 81 concepts are the seen labels and nothing is unseen; photos without any of them are left out.
+* Validation is the first 5,000 photos of the training list, train the others; test is the test list.
+* What a photo does not carry is absent.
+
+The files are lists (a name a line, CRLF, photos as `actor\\0001_2124494179.jpg`), and 0s and 1s in the order of
+`Imagelist.txt`: 1,000 in a line for the tags (each followed by a tab), one a line in a concept's own file. A copy that
+is not the official one is taken as it is; each count that differs is a sentence of `source["differences"]`.
+"""
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesa.errors import LesaError, did_you_mean
+from lesa.files import numbered_lines, sha256
+from lesa.labels import Vocabulary, are_twins
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos
+from lesa.learn.datasets.sources import SourceFile, require_files
+
+KINDS = ("standard", "clean", "multi-label")
+PAGE = "lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html"
+PHOTO_LIST = SourceFile(
+    "ImageList/Imagelist.txt", f"ImageList.zip, {PAGE}", ("ImageList/ImageList.txt", "Imagelist.txt", "ImageList.txt")
+)
+TRAIN_LIST = SourceFile("ImageList/TrainImagelist.txt", f"ImageList.zip, {PAGE}", ("TrainImagelist.txt",))
+TEST_LIST = SourceFile("ImageList/TestImagelist.txt", f"ImageList.zip, {PAGE}", ("TestImagelist.txt",))
+CONCEPT_LIST = SourceFile("ConceptsList/Concepts81.txt", f"ConceptsList.zip, {PAGE}", ("Concepts81.txt",))
+LABELS = SourceFile("Groundtruth/AllLabels", f"Groundtruth.zip, {PAGE}", ("AllLabels", "ImageList/AllLabels"))
+TAG_LIST = SourceFile("NUS_WID_Tags/TagList1k.txt", f"NUS_WID_Tags.zip, {PAGE}", ("TagList1k.txt",))
+ALL_TAGS = SourceFile("NUS_WID_Tags/AllTags1k.txt", f"NUS_WID_Tags.zip, {PAGE}", ("AllTags1k.txt",))
+MULTI_LABEL_FILES = (PHOTO_LIST, TRAIN_LIST, TEST_LIST, CONCEPT_LIST, LABELS)
+FILES = (*MULTI_LABEL_FILES, TAG_LIST, ALL_TAGS)
+
+VALIDATION = 5000
+OFFICIAL = {
+    "photos": 269_648,
+    "training photos": 161_789,
+    "test photos": 107_859,
+    "validation photos": VALIDATION,
+    "concepts": 81,
+    "tags": 1000,
+    "tags that are no concepts": 925,
+    "concepts that are no tags": 6,
+}
+# Lines of the tags' file that are turned into an array at once.
+BLOCK = 1024
+ONE = ord("1")
+
+Names = dict[str, str]
+"""The names of a list, in order -> `file:line`, for messages."""
+Present = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows (photos, in the order of `Imagelist.txt`) and columns (of the vocabulary) of labels that are present."""
+
+
+class Lists(NamedTuple):
+    """The five lists, no name twice in any."""
+
+    photos: Names
+    train: Names
+    test: Names
+    concepts: Names
+    tags: Names
+    """Empty where the tags play no part."""
+
+
+def prepare_nus_wide(
+    root: Path | str, kind: str = "standard", photos: Path | str | None = None, keep_missing: bool = False
+) -> Dataset:
+    """Make a data set from NUS-WIDE's official files by the rules in this module's first lines.
+
+    Args:
+        root: The folder that the official archives were unpacked in.
+        kind: `standard`, `clean` or `multi-label` (which needs no tags).
+        photos: The folder of the photos, as `actor/0001_2124494179.jpg` or as `0001_2124494179.jpg`. Those that are not
+            there are listed in `source["missing_photos"]`. None: no photo is looked for.
+        keep_missing: Keep the photos that are not there, instead of leaving them out.
+
+    Raises:
+        LesaError: a file is missing, it is unclear which photo a label belongs to, or none of the photos is there.
+    """
+    if kind not in KINDS:
+        raise LesaError(f"NUS-WIDE is not prepared as {kind!r}; {did_you_mean(kind, KINDS)}")
+    root = Path(root)
+    files = MULTI_LABEL_FILES if kind == "multi-label" else FILES
+    paths = dict(zip(files, require_files(root, files), strict=True))
+    lists = read_lists(paths)
+    human = [SourceFile(f"Labels_{name}.txt", LABELS.distributed) for name in lists.concepts]
+    label_files = require_files(paths[LABELS], human)
+    twins = find_twins(lists) if kind == "clean" else []
+    vocabulary = make_vocabulary(lists, twins)
+    present = [read_concepts(label_files, len(lists.photos))]
+    if lists.tags:
+        present.append(read_tags(paths[ALL_TAGS], lists, vocabulary))
+    splits = make_splits(lists, present, vocabulary)
+    texts = [path for path in (*paths.values(), *label_files) if path.is_file()]
+    source = {
+        "adapter": "nus-wide",
+        "kind": kind,
+        "twins_left_out": twins,
+        "differences": differences(lists, splits),
+        "sha256": {path.relative_to(root).as_posix(): sha256(path) for path in texts},
+    }
+    dataset = Dataset("nus-wide" if kind == "standard" else f"nus-wide-{kind}", vocabulary, splits, source)
+    if kind == "multi-label":
+        dataset = without_unlabelled(dataset)
+    return dataset if photos is None else match_photos(dataset, photos, photo_forms, keep_missing)
+
+
+def photo_forms(name: str) -> tuple[str, str]:
+    """Return the two paths that a photo circulates under: in the folder of its query, and in one folder with all."""
+    return name, PurePosixPath(name).name
+
+
+def find_twins(lists: Lists) -> list[str]:
+    """Return the tags that are no concept but the singular or the plural of one."""
+    return [
+        tag
+        for tag in lists.tags
+        if tag not in lists.concepts and any(are_twins(tag, concept) for concept in lists.concepts)
+    ]
+
+
+def make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
+    """Return the labels: without tags the concepts are seen, with tags unseen, and the tags that remain are seen."""
+    concepts = tuple(lists.concepts)
+    if not lists.tags:
+        return Vocabulary(unseen=(), seen=concepts)
+    seen = tuple(tag for tag in lists.tags if tag not in lists.concepts and tag not in left_out)
+    return Vocabulary(unseen=concepts, seen=seen)
+
+
+# ---- lists
+
+
+def read_lists(paths: dict[SourceFile, Path]) -> Lists:
+    """Read the lists, and refuse photos whose labels or split would be unclear.
+
+    Raises:
+        LesaError: a name stands twice, or a photo of a split is not in the list of photos or is in both splits.
+    """
+    photos, train, test = (read_photos(paths[file]) for file in (PHOTO_LIST, TRAIN_LIST, TEST_LIST))
+    tags = read_names(paths[TAG_LIST]) if TAG_LIST in paths else {}
+    for split in train, test:
+        for name, where in split.items():
+            if name not in photos:
+                raise LesaError(
+                    f"{where}: {name} is not in {paths[PHOTO_LIST]}: take both lists from the same ImageList.zip"
+                )
+    for name in train:
+        if name in test:
+            raise LesaError(f"{test[name]}: {name} is also a training photo ({train[name]}): keep one of the lines")
+    return Lists(photos, train, test, read_names(paths[CONCEPT_LIST]), tags)
+
+
+def read_names(path: Path) -> Names:
+    """Read a list of names; in those of photos backslashes become slashes.
+
+    Raises:
+        LesaError: the file is not text, it holds no name, or a name stands twice.
+    """
+    names: Names = {}
+    for where, line in numbered_lines(path):
+        name = line.strip().replace("\\", "/")
+        if name in names:
+            raise LesaError(
+                f"{where}: {name!r} stands twice, first in {names[name]}: keep the line of the official list"
+            )
+        names[name] = where
+    if not names:
+        raise LesaError(f"{path} is empty: unpack it again")
+    return names
+
+
+def read_photos(path: Path) -> Names:
+    """Read a list of photos.
+
+    Raises:
+        LesaError: as in `read_names`, or a photo is not a path inside the folder of the photos.
+    """
+    photos = read_names(path)
+    for name, where in photos.items():
+        if name.startswith("/") or ":" in name or ".." in name.split("/"):
+            raise LesaError(f"{where}: expected a photo such as `actor\\0001_2124494179.jpg`, found {name!r}")
+    return photos
+
+
+# ---- zeros and ones
+
+
+def read_digits(text: bytes, count: int) -> bytes | None:
+    """Return `count` zeros and ones as they stand, without the blanks between them; None if the text is another."""
+    cells = text.split()
+    digits = b"".join(cells)
+    if len(cells) != count or len(digits) != count or digits.translate(None, b"01"):
+        return None
+    return digits
+
+
+def read_concepts(paths: list[Path], photos: int) -> Present:
+    """Read the concepts' files: the column of a concept is its place in the list.
+
+    Raises:
+        LesaError: a file does not hold a 0 or a 1 for each photo.
+    """
+    rows = []
+    for path in paths:
+        digits = read_digits(path.read_bytes(), photos)
+        if digits is None:
+            raise LesaError(wrong_labels(path, photos))
+        rows.append(np.flatnonzero(np.frombuffer(digits, dtype=np.uint8) == ONE))
+    return np.concatenate(rows), np.repeat(np.arange(len(paths)), [len(row) for row in rows])
+
+
+def wrong_labels(path: Path, photos: int) -> str:
+    """Return the message that says what is wrong with a concept's file."""
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.split() not in ([b"0"], [b"1"], []):
+            return f"{path}:{number}: expected 0 or 1, found {line[:80]!r}: unpack Groundtruth.zip again"
+    return (
+        f"{path}:{len(lines)}: expected {photos:,} lines, one for each photo of Imagelist.txt, found "
+        f"{sum(bool(line.strip()) for line in lines):,}: take both from the official archives"
+    )
+
+
+def read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
+    """Read the tags that are labels from the file of all tags, in blocks: it has half a gigabyte.
+
+    Raises:
+        LesaError: a line does not hold a 0 or a 1 for each tag, or there is not a line for each photo.
+    """
+    seen = frozenset(vocabulary.seen)
+    kept = np.array([column for column, tag in enumerate(lists.tags) if tag in seen], dtype=np.int64)
+    rows, columns, start = [], [], 0
+    with path.open("rb") as file:
+        lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+        while block := list(islice(lines, BLOCK)):
+            digits = b"".join([read_tag_line(line, len(lists.tags), path, number) for number, line in block])
+            present_BT = np.frombuffer(digits, dtype=np.uint8).reshape(len(block), -1) == ONE
+            row, column = present_BT[:, kept].nonzero()
+            rows.append(row + start)
+            columns.append(column + len(vocabulary.unseen))
+            start += len(block)
+    if start != len(lists.photos):
+        raise LesaError(
+            f"{path}:{start}: expected {len(lists.photos):,} lines, one for each photo of Imagelist.txt, found "
+            f"{start:,}: take both from the official archives"
+        )
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
+    """Return a photo's zeros and ones.
+
+    Raises:
+        LesaError: they are not as many as the tags, or something else.
+    """
+    digits = read_digits(line, tags)
+    if digits is None:
+        cells = line.split()
+        wrong = next((cell for cell in cells if cell not in (b"0", b"1")), None)
+        found = f"{len(cells):,} columns" if wrong is None else repr(wrong[:80])
+        raise LesaError(
+            f"{path}:{number}: expected a 0 or a 1 for each of the {tags:,} tags of TagList1k.txt, found {found}: "
+            "take both from NUS_WID_Tags.zip"
+        )
+    return digits
+
+
+# ---- splits
+
+
+def make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) -> dict[str, Split]:
+    """Return the three splits; where a copy is small, half of its training photos are for validation at most."""
+    rows, columns = (np.concatenate(parts) for parts in zip(*present, strict=True))
+    shape = len(lists.photos), len(vocabulary.names)
+    targets = Targets.from_entries(rows, columns, np.ones(len(rows), dtype=np.int8), shape, rest=-1)
+    row_of = {name: row for row, name in enumerate(lists.photos)}
+    train = list(lists.train)
+    first = min(VALIDATION, len(train) // 2)
+    names = {"train": train[first:], "validation": train[:first], "test": list(lists.test)}
+    return {
+        split: Split(tuple(photos), Targets(targets.entries[[row_of[name] for name in photos]], targets.rest))
+        for split, photos in names.items()
+    }
+
+
+def without_unlabelled(dataset: Dataset) -> Dataset:
+    """Return the data set without the photos that carry no label; their number is in `source`."""
+    empty = {
+        name: [split.photos[row] for row in np.flatnonzero(np.diff(split.targets.entries.indptr) == 0)]
+        for name, split in dataset.splits.items()
+    }
+    left_out = {name: len(photos) for name, photos in empty.items()}
+    splits = {name: split.without(frozenset(empty[name])) for name, split in dataset.splits.items()}
+    return replace(dataset, splits=splits, source={**dataset.source, "photos_without_label": left_out})
+
+
+def differences(lists: Lists, splits: dict[str, Split]) -> list[str]:
+    """Return a sentence for each count that is not the official one."""
+    found = {
+        "photos": len(lists.photos),
+        "training photos": len(lists.train),
+        "test photos": len(lists.test),
+        "validation photos": len(splits["validation"].photos),
+        "concepts": len(lists.concepts),
+    }
+    if lists.tags:
+        found["tags"] = len(lists.tags)
+        found["tags that are no concepts"] = len(lists.tags.keys() - lists.concepts.keys())
+        found["concepts that are no tags"] = len(lists.concepts.keys() - lists.tags.keys())
+    sentences = [
+        f"{what[0].upper()}{what[1:]}: {number:,} instead of the official {OFFICIAL[what]:,}."
+        for what, number in found.items()
+        if number != OFFICIAL[what]
+    ]
+    if unused := len(lists.photos) - len(lists.train) - len(lists.test):
+        sentences.append(f"Photos of Imagelist.txt in neither split: {unused:,} instead of the official 0.")
+    return sentences
