@@ -32,7 +32,8 @@ def training_step(labels: int) -> Callable[[], None]:
     import torch
 
     from lesa.learn.losses import lesa_loss
-    from lesa.learn.model import ModelConfig, build_model
+    from lesa.learn.methods import build_model
+    from lesa.learn.model import ModelConfig
     from lesa.learn.optim import RMSpropTF
 
     torch.manual_seed(0)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 import oracle
 from lesa.errors import LesaError
-from lesa.learn.model import ModelConfig, Output, build_model
+from lesa.learn.methods import build_model
+from lesa.learn.model import ModelConfig, Output
 
 B, D, E, C, GRID = 3, 5, 4, 6, (2, 3)
 R = GRID[0] * GRID[1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesa.errors import LesaError
 from lesa.files import replacing, write_json
+from lesa.labels import Vocabulary
 from lesa.learn.datasets import read_dataset
 from lesa.learn.features import RegionStore
 from lesa.learn.predict import predict
@@ -29,7 +30,7 @@ class Evaluation:
     reports: dict[str, dict[str, Report]]
     """Rules, then task (`ZSL`, `GZSL`, `seen`), to report."""
     scores_NC: NDArray[np.float32]
-    """The scores that were judged, unseen columns first."""
+    """The scores that were judged, unseen columns first; of a model that knows seen labels only, those."""
     targets_NC: NDArray[np.int8]
     """Their targets."""
 
@@ -57,7 +58,7 @@ def evaluate_run(
     dataset: Path | str | None = None,
     regions: Path | str | None = None,
 ) -> Evaluation:
-    """Judge a run's scores on a split of its data set.
+    """Judge a run's scores on a split of its data set; those of a model that knows seen labels only, on these.
 
     Args:
         run: the run.
@@ -78,9 +79,12 @@ def evaluate_run(
     refuse_other_regions(run, store)
     part = data.split(split, store.failed())
     model = load_model(run, checkpoint)
-    scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE))
-    targets_NC = part.targets.dense()
-    reports = {name: by_task(scores_NC, targets_NC, run.vocabulary, rules=name, k=k) for name in rules}
+    vocabulary, columns = run.vocabulary, slice(0, len(run.vocabulary.names))
+    if model.seen_only:
+        vocabulary, columns = Vocabulary(unseen=(), seen=vocabulary.seen), vocabulary.seen_columns
+    scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE[columns]))
+    targets_NC = part.targets.dense(columns=columns)
+    reports = {name: by_task(scores_NC, targets_NC, vocabulary, rules=name, k=k) for name in rules}
     return Evaluation(run, data.name, split, checkpoint or run.recipe.report, reports, scores_NC, targets_NC)
 
 

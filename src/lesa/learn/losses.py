@@ -4,6 +4,7 @@ Targets are +1 present, -1 absent, 0 not annotated; a label that is not annotate
 follows the K present labels of a batch (K x S), never S x S: a photo has about ten of them.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -112,3 +113,10 @@ def contrastive_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
     log_share = scores.masked_fill(targets == 0, -torch.inf).log_softmax(dim=1)
     per_photo = -torch.where(present, log_share, 0).sum(dim=1) / present.sum(dim=1)
     return per_photo.sum() / labelled_B.sum().clamp(min=1)
+
+
+SCORE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "contrastive": contrastive_loss,
+    "ranking": ranking_loss,
+}
+"""The losses that need nothing but scores and targets."""

@@ -15,14 +15,33 @@ from torch import Tensor, nn
 from lesa.errors import LesaError
 
 Selection = Literal["max", "log-mean-exp"]
+Kind = Literal[
+    "shared-attention",
+    "mean-pool",
+    "attention-per-label",
+    "attention-per-cluster",
+    "conse",
+    "eszsl",
+    "fast0tag",
+    "fast0tag-linear",
+    "biam",
+    "sdl",
+    "training-free",
+    "logistic",
+    "wsabie",
+]
+"""The models by name; `lesa.learn.methods` builds them."""
+WITH_ATTENTIONS: tuple[Kind, ...] = ("shared-attention", "mean-pool", "attention-per-cluster")
+"""Those whose output says where in the photo each label was found: an `Output`."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """What a model is built from. The defaults are the paper's NUS-WIDE model."""
 
-    kind: Literal["shared-attention", "mean-pool"] = "shared-attention"
-    """`shared-attention` is LESA; `mean-pool` its control, the mean region in place of the attentions."""
+    kind: Kind = "shared-attention"
+    """`shared-attention` is LESA; `mean-pool` its control, the mean region in place of the attentions; or a method
+    that it is compared with (`lesa.learn.baselines`)."""
     region_size: int = 512
     """D, the channels of a region feature."""
     vector_size: int = 300
@@ -39,10 +58,20 @@ class ModelConfig:
     """How a label's score follows from its M compatibilities: the best one, or a soft maximum."""
     grid: tuple[int, int] | None = None
     """Rows and columns of the regions, which the front needs; square if not given."""
+    seen_labels: int = 1
+    """S, the number of seen labels, for methods that learn something for each of them."""
+    top_labels: int = 10
+    """T, the seen labels whose vectors stand for a photo (`conse`)."""
+    ridge: float = 1.0
+    """Weight of the squared norm on the side of the regions (`eszsl`, `fast0tag-linear`)."""
+    label_ridge: float = 1.0
+    """Weight of the squared norm on the side of the label vectors (`eszsl`, `fast0tag-linear`)."""
+    hidden: int = 512
+    """Units of the hidden layers (`fast0tag`, `biam`, `sdl`); the size of the common space (`wsabie`)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model has."""
-        for name in ("region_size", "vector_size", "attentions"):
+        for name in ("region_size", "vector_size", "attentions", "seen_labels", "top_labels", "hidden"):
             if getattr(self, name) < 1:
                 raise LesaError(f"model.{name} is {getattr(self, name)}; expected at least 1")
         if self.grid is not None and min(self.grid) < 1:
@@ -50,11 +79,17 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a model says of B photos with R regions about C labels, by M attentions in an E-dimensional word space."""
+class Scores:
+    """What every model says of B photos about C labels."""
 
     scores_BC: Tensor
     """The labels' scores: unbounded margins, not probabilities."""
+
+
+@dataclass(frozen=True)
+class Output(Scores):
+    """What a model with attentions says of B photos with R regions, by M attentions in an E-dimensional word space."""
+
     by_attention_BMC: Tensor
     """The compatibility of each label with each attention's code, `codes . v`."""
     attention_BMR: Tensor
@@ -65,6 +100,26 @@ class Output:
     """The photo as M points in word space. They depend on no label."""
     uniform_scores_BC: Tensor
     """The scores that the mean region gets: what an attention must beat (relevance loss)."""
+
+
+class Model(nn.Module):
+    """What the training loop trains: regions x label vectors -> scores, and what is learned otherwise than by steps."""
+
+    seen_only = False
+    """Whether it scores the S seen labels only, in their order, whatever vectors it is given."""
+
+    def begin(self, vectors_SE: Tensor) -> None:
+        """Take in what the method needs to know of the seen labels; called once, before the first step.
+
+        What it keeps must be buffers, so that checkpoints hold it.
+        """
+
+    def accumulate(self, regions_BRD: Tensor, vectors_SE: Tensor, targets_BS: Tensor) -> None:
+        """Add a batch to the sums of a closed form (loss kind `closed-form`)."""
+        raise LesaError("this model has no closed form: give another `loss.kind`")
+
+    def solve(self) -> None:
+        """Set the weights from the sums; called after the last batch."""
 
 
 class Front(nn.Module):
@@ -98,7 +153,7 @@ class Front(nn.Module):
         return maps_BDHW.flatten(2).transpose(1, 2)
 
 
-class SharedMultiAttention(nn.Module):
+class SharedMultiAttention(Model):
     """LESA: M attentions that all labels share, seen and unseen; each label selects the one that suits it best.
 
         u[b,r]     = tanh(W1 f[b,r] + b1)          one W1 for all attentions, or one each (`separate`)
@@ -151,7 +206,7 @@ class SharedMultiAttention(nn.Module):
         return F.linear(u_BRD, w2_DM.T, b2_M).transpose(1, 2)
 
 
-class MeanPool(nn.Module):
+class MeanPool(Model):
     """The control: the mean region in place of the attentions, `s[b,c] = mean_r f[b,r] W . v[c]`, called as LESA is."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -213,19 +268,6 @@ class Compatibility(nn.Module):
         if self.selection == "max":
             return by_attention_BMC.amax(dim=1)
         return by_attention_BMC.logsumexp(dim=1) - math.log(by_attention_BMC.shape[1])
-
-
-KINDS: dict[str, type[SharedMultiAttention] | type[MeanPool]] = {
-    "shared-attention": SharedMultiAttention,
-    "mean-pool": MeanPool,
-}
-
-
-def build_model(config: ModelConfig, seed: int) -> nn.Module:
-    """Return a new model; its weights are a function of (config, seed)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return KINDS[config.kind](config)
 
 
 def check_sizes(config: ModelConfig, regions_BRD: Tensor, vectors_CE: Tensor) -> None:

@@ -13,7 +13,7 @@ from lesa.learn.experiments import Plan, all_photos, missing, prepared, weights_
 from lesa.learn.features import RegionStore
 from lesa.learn.graphs import random_pixels
 from lesa.learn.losses import lesa_loss
-from lesa.learn.model import build_model
+from lesa.learn.methods import build_model
 from lesa.learn.optim import RMSpropTF
 from lesa.learn.run import load_tensors
 

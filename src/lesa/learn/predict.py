@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lesa.learn.features import RegionStore
-from lesa.learn.model import Output
+from lesa.learn.model import Scores
 
 
 def predict(
@@ -23,7 +23,7 @@ def predict(
 
 def outputs(
     model: nn.Module, store: RegionStore, rows: NDArray[np.int64], vectors_CE: Tensor, batch_size: int
-) -> Iterator[Output]:
+) -> Iterator[Scores]:
     """Yield the model's output a batch, as it is after training (batch normalisation by its running averages)."""
     device = vectors_CE.device
     was_training = model.training
@@ -31,7 +31,7 @@ def outputs(
     try:
         for start in range(0, len(rows), batch_size):
             with torch.inference_mode():
-                out: Output = model(read_regions(store, rows[start : start + batch_size], device), vectors_CE)
+                out: Scores = model(read_regions(store, rows[start : start + batch_size], device), vectors_CE)
             yield out
     finally:
         model.train(was_training)

@@ -21,8 +21,9 @@ else:
 class LossConfig:
     """What is minimised. The defaults are the paper's."""
 
-    kind: Literal["lesa", "contrastive"] = "lesa"
-    """`lesa` is the published loss of four terms; `contrastive` the cross-entropy over the seen labels."""
+    kind: Literal["lesa", "contrastive", "ranking", "ranknet", "warp", "logistic", "sdl", "closed-form"] = "lesa"
+    """`lesa` is the published loss of four terms; `contrastive` the cross-entropy over the seen labels; `closed-form`
+    sums up the data and solves once; the others are those of the compared methods (`lesa.learn.losses`)."""
     distribution: float = 0.1
     """Weight of the distribution loss (kind `lesa`)."""
     relevance: float = 0.001

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -311,7 +311,9 @@ def photo_views(run: Run, split: Split) -> list[PhotoView]:
     chosen = choose_photos(split, run.vocabulary)
     store = RegionStore.open(run.recipe.regions)
     rows = store.index([split.photos[n] for n in chosen])
-    seen_by = outputs(load_model(run), store, rows, torch.from_numpy(run.vectors_CE), batch_size=1)
+    seen_by = cast(
+        Iterator[Output], outputs(load_model(run), store, rows, torch.from_numpy(run.vectors_CE), batch_size=1)
+    )
     present = split.targets.dense(chosen) > 0
     return [
         photo_view(split.photos[n], out, present_C, run.vocabulary)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from lesa.errors import LesaError
 from lesa.files import read_format, replacing, write_json
 from lesa.labels import Vocabulary
-from lesa.learn.model import build_model
+from lesa.learn.methods import build_model
+from lesa.learn.model import Model
 from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
 from lesa.vectors import VectorSpace
 
@@ -103,7 +104,7 @@ def open_run(folder: Path | str) -> Run:
     )
 
 
-def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> nn.Module:
+def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> Model:
     """Return the trained model, from the checkpoint that the recipe reports unless another is named.
 
     Raises:

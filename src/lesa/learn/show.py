@@ -10,7 +10,7 @@ from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import open_photo, seen_box
 from lesa.labels import Vocabulary
-from lesa.learn.model import Output
+from lesa.learn.model import WITH_ATTENTIONS, Output
 from lesa.learn.projection import Extractor
 from lesa.learn.run import Run, load_model
 from lesa.maps import Tag, sheet
@@ -30,6 +30,8 @@ def show_photos(
     """
     extractor = Extractor.from_store(regions or run.recipe.regions)
     model = load_model(run)
+    if run.recipe.model.kind not in WITH_ATTENTIONS:
+        raise LesaError(f"{run.folder} holds a {run.recipe.model.kind!r} model, which has no attentions to show")
     vectors_CE = torch.from_numpy(run.vectors_CE)
     taken: set[str] = set()
     originals = {photo.resolve() for photo in photos}
@@ -37,7 +39,7 @@ def show_photos(
         try:
             image = open_photo(photo)
             with torch.inference_mode():
-                output: Output = model(torch.from_numpy(extractor.regions([photo])), vectors_CE)
+                output = model(torch.from_numpy(extractor.regions([photo])), vectors_CE)
         except LesaError as error:
             yield photo, error
             continue

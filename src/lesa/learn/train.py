@@ -25,8 +25,9 @@ from lesa import protocols
 from lesa.errors import LesaError
 from lesa.learn.datasets import Dataset, read_dataset
 from lesa.learn.features import RegionStore
-from lesa.learn.losses import contrastive_loss, lesa_loss
-from lesa.learn.model import Output, build_model
+from lesa.learn.losses import SCORE_LOSSES, lesa_loss
+from lesa.learn.methods import build_model
+from lesa.learn.model import Output, Scores
 from lesa.learn.optim import LearningRateRule, RMSpropTF
 from lesa.learn.predict import predict, read_regions
 from lesa.learn.recipe import LossConfig, OptimiserConfig, Recipe, recipe_settings
@@ -89,7 +90,8 @@ def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore
         raise LesaError(f"{folder} is no run but holds {', '.join(sorted(there))}: choose another folder")
     space = fit_space(recipe.vectors, dataset.vocabulary.seen, centred=recipe.centred)
     vectors_CE = space.embed(dataset.vocabulary.names)
-    model = replace(recipe.model, region_size=store.size, vector_size=vectors_CE.shape[1])
+    sizes = {"region_size": store.size, "vector_size": vectors_CE.shape[1], "seen_labels": len(dataset.vocabulary.seen)}
+    model = replace(recipe.model, **sizes)
     if model.front and model.grid is None:
         model = replace(model, grid=store.grid)
     run = Run(
@@ -106,7 +108,7 @@ def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore
 
 def same_model(recipe: Recipe, other: Recipe) -> bool:
     """Tell whether two recipes mean the same model, but for the sizes that follow from the data."""
-    sizes = {"region_size": 0, "vector_size": 0, "grid": None}
+    sizes = {"region_size": 0, "vector_size": 0, "grid": None, "seen_labels": 0}
     return {**asdict(recipe.model), **sizes} == {**asdict(other.model), **sizes}
 
 
@@ -146,6 +148,7 @@ class Training:
         self.validate_every = recipe.validate_every or self.epoch_steps
 
         self.model = build_model(recipe.model, recipe.seed).to(self.device)
+        self.model.begin(self.vectors_SE)
         self.optimiser = make_optimiser(recipe.optimiser, self.model)
         start = recipe.optimiser.learning_rate
         self.rule = LearningRateRule(start, floor=1e-3 * start, patience=recipe.optimiser.patience)
@@ -201,7 +204,9 @@ class Training:
         regions_BRD = read_regions(self.store, self.rows[batch], self.device)
         targets_BS = torch.from_numpy(self.split.targets.dense(self.photos[batch], self.seen)).to(self.device)
         self.model.train()
-        out: Output = self.model(regions_BRD, self.vectors_SE)
+        if self.run.recipe.loss.kind == "closed-form":
+            return self.one_sum(regions_BRD, targets_BS)
+        out: Scores = self.model(regions_BRD, self.vectors_SE)
         terms = loss_terms(self.run.recipe.loss, out, targets_BS)
         if not torch.isfinite(terms["total"]):
             raise self.not_finite("the loss is", terms, self.step)
@@ -209,6 +214,14 @@ class Training:
         terms["total"].backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {name: term.detach() for name, term in terms.items()}
+
+    def one_sum(self, regions_BRD: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
+        """Add a batch to a closed form, and solve it after the last one; there is no loss to tell."""
+        with torch.no_grad():
+            self.model.accumulate(regions_BRD, self.vectors_SE, targets_BS)
+            if self.step + 1 == self.steps:
+                self.model.solve()
+        return {"total": torch.zeros(())}
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return the positions, in the list of training photos, of the batch of a step."""
@@ -316,10 +329,16 @@ def epoch_order(seed: int, epoch: int, photos: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(photos)
 
 
-def loss_terms(config: LossConfig, out: Output, targets_BS: Tensor) -> dict[str, Tensor]:
-    """Return the terms of the recipe's loss; `total` is what is minimised."""
-    if config.kind == "contrastive":
-        return {"total": contrastive_loss(out.scores_BC, targets_BS)}
+def loss_terms(config: LossConfig, out: Scores, targets_BS: Tensor) -> dict[str, Tensor]:
+    """Return the terms of the recipe's loss; `total` is what is minimised.
+
+    Raises:
+        LesaError: the loss needs attentions or rows, and the model has none.
+    """
+    if config.kind in SCORE_LOSSES:
+        return {"total": SCORE_LOSSES[config.kind](out.scores_BC, targets_BS)}
+    if not isinstance(out, Output):
+        raise LesaError(f"the loss {config.kind!r} needs a model with attentions: give another `loss.kind`")
     return lesa_loss(
         out,
         targets_BS,
