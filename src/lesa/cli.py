@@ -39,6 +39,7 @@ def cli() -> None:
     regions x label vectors       lesa train
     scores -> tables, pictures    lesa evaluate, lesa show
     any method's scores -> tables lesa score
+    methods and ablations         lesa compare, lesa ablate
     the paper's tables            lesa reproduce
     everything on embedded data   lesa demo
     """
@@ -271,6 +272,68 @@ def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path |
         click.echo(f"{photo}: {shown}", err=isinstance(shown, LesaError))
     if failed == len(photos):
         raise LesaError("none of the photos could be shown")
+
+
+JOBS_OPTION = click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time; they share the cores."
+)
+SEEDS_OPTION = click.option("--seeds", type=click.IntRange(min=1), help="So many seeds, from 0.")
+
+
+@cli.command()
+@click.argument("config", type=PATH)
+@SEEDS_OPTION
+@JOBS_OPTION
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of all runs and the tables, or to go on with.")
+def compare(config: Path, seeds: int | None, jobs: int, device: str, out: Path) -> None:
+    """Train and score a list of methods x seeds on one data set; write a table, a CSV file and a figure.
+
+    What is done is skipped. A method's grid is tried on the first seed, and judged by the validation photos' seen
+    labels.
+
+    \b
+    Example:
+      lesa compare configs/compare-flickr8k.toml -o runs/compare --jobs 2
+    """
+    from lesa.learn.compare import read_comparison
+
+    run_comparison(read_comparison(config, tuple(range(seeds or 0))), out, device, jobs)
+
+
+@cli.command()
+@click.argument("config", type=PATH)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe: epochs=12.")
+@SEEDS_OPTION
+@JOBS_OPTION
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder of all runs and the tables, or to go on with.")
+def ablate(config: Path, overrides: tuple[str, ...], seeds: int | None, jobs: int, device: str, out: Path) -> None:
+    """A recipe (TOML) with one thing changed at a time: attentions, loss terms, front, vectors.
+
+    \b
+    Example:
+      lesa ablate configs/flickr8k.toml -o runs/ablation --seeds 2 --set epochs=12
+    """
+    from lesa.learn.ablate import ablation
+    from lesa.learn.recipe import merge, parse_override
+
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        merge(changes, parse_override(override))
+    run_comparison(ablation(config, tuple(range(seeds or 1)), changes), out, device, jobs)
+
+
+def run_comparison(comparison: Any, out: Path, device: str, jobs: int) -> None:
+    """Run a comparison, write its results and say where they are."""
+    from lesa.learn.compare import chance
+    from lesa.learn.compare import compare as run_all
+    from lesa.learn.compare_table import write_results
+
+    results = run_all(comparison, out, device, jobs)
+    write_results(results, chance(comparison.dataset), comparison.reference, out)
+    click.echo((out / "table.md").read_text(encoding="utf-8"))
+    click.echo(f"written: {out / 'table.md'}, {out / 'figures.csv'}, {out / 'figure.png'}")
 
 
 @cli.command()

@@ -139,15 +139,24 @@ def read_recipe(path: Path | str, overrides: list[str] | None = None) -> Recipe:
     Raises:
         LesaError: no such file, not TOML, a key that does not exist, or a value of the wrong kind.
     """
+    settings = read_toml(path)
+    for override in overrides or []:
+        merge(settings, parse_override(override))
+    return make_recipe(settings, where=str(path))
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        LesaError: it is missing, or not TOML.
+    """
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LesaError(f"recipe {path} does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LesaError(f"recipe {path} is not valid TOML: {error}") from None
-    for override in overrides or []:
-        merge(settings, parse_override(override))
-    return make_recipe(settings, where=str(path))
 
 
 def make_recipe(settings: dict[str, Any], where: str = "the recipe") -> Recipe:

@@ -1,0 +1,305 @@
+"""A list of methods x seeds on one prepared data set: tuned alike, trained by one loop, judged by the same rules.
+
+OUT/METHOD/trials/N     the runs of the method's grid, of the first seed
+OUT/METHOD/chosen.json  the setting that was best on the validation photos' seen labels, and what every trial gave
+OUT/METHOD/seed-N       its runs; `judged.json` in each: figures, their bootstrap draws, time and memory
+
+Every run has a process of its own, so that its memory can be told; what is done is skipped.
+"""
+
+import itertools
+import json
+import multiprocessing
+import re
+import resource
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lesa.bootstrap import draw_figures
+from lesa.errors import LesaError, did_you_mean
+from lesa.files import read_json, write_json
+from lesa.labels import Vocabulary
+from lesa.learn.datasets import Dataset, read_dataset, write_dataset
+from lesa.learn.evaluate import evaluate_run
+from lesa.learn.recipe import Recipe, make_recipe, merge, parse_override, read_toml
+from lesa.learn.report import read_log, training_seconds
+from lesa.learn.run import Run
+from lesa.learn.train import train
+from lesa.progress import progress_bar
+from lesa.protocols import evaluate
+
+K = (3, 5)
+RULES = "lesa"
+PLACES = ("dataset", "regions", "vectors")
+OWN_KEYS = ("grid", "supervised")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison."""
+
+    name: str
+    settings: dict[str, Any]
+    """Its recipe, as nested settings, seed left out."""
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Values to try of some keys; every combination is trained once."""
+    supervised: bool = False
+    """Whether it may learn every label from the training photos, the unseen ones too: the ceiling."""
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the combinations of the grid, `key: value` each; one empty one where there is no grid."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+    def recipe(self, setting: Mapping[str, Any], seed: int) -> Recipe:
+        """Return its recipe with one combination of the grid and a seed."""
+        settings: dict[str, Any] = {}
+        merge(settings, self.settings)
+        for key, value in {**setting, "seed": seed}.items():
+            merge(settings, parse_override(f"{key}={json.dumps(value)}"))
+        return make_recipe(settings, where=f"method {self.name!r}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared."""
+
+    dataset: str
+    seeds: tuple[int, ...]
+    reference: str
+    """The method that the others are compared with, photo by photo."""
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and what to do with it."""
+
+    recipe: Recipe
+    folder: Path
+    dataset: str
+    """The data set whose seen and unseen labels tasks are made of."""
+    on_test: bool
+    """Whether to judge the test photos; else, for a trial, the validation photos' seen labels."""
+    device: str
+    threads: int
+
+
+def read_comparison(path: Path, seeds: Sequence[int] = ()) -> Comparison:
+    """Read a comparison: `dataset`, `regions`, `vectors`, `seeds`, `reference`, and a table `methods.NAME` each.
+
+    A method's table is a recipe (`recipe = "eszsl"` and changes of it); its `grid` gives lists of values to try, and
+    `supervised = true` makes it the ceiling.
+
+    Raises:
+        LesaError: the file is missing, no TOML, lacks a key or has an unknown one, or a recipe makes no sense.
+    """
+    settings = read_toml(path)
+    known = {*PLACES, "seeds", "reference", "methods"}
+    for key in settings:
+        if key not in known:
+            raise LesaError(f"{path}: there is no key {key!r}; {did_you_mean(key, known)}")
+    for key in (*PLACES, "methods", "reference"):
+        if key not in settings:
+            raise LesaError(f"{path}: `{key}` is missing")
+    places = {key: settings[key] for key in PLACES}
+    methods = tuple(read_method(name, table, places, path) for name, table in settings["methods"].items())
+    names = [method.name for method in methods]
+    if settings["reference"] not in names:
+        raise LesaError(
+            f"{path}: no method is called {settings['reference']!r}; {did_you_mean(settings['reference'], names)}"
+        )
+    return Comparison(
+        str(places["dataset"]), tuple(seeds or settings.get("seeds", (0, 1, 2))), settings["reference"], methods
+    )
+
+
+def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
+    """Read one method and check that all of its recipes make sense.
+
+    Raises:
+        LesaError: the name is no file name, or a recipe makes no sense.
+    """
+    if not re.fullmatch(r"[\w(][\w ()+.,=-]*", name):
+        raise LesaError(f"{path}: method {name!r}: its folder has its name; use letters, digits, blanks and ()+.,=-")
+    settings = {**places, **{key: value for key, value in table.items() if key not in OWN_KEYS}}
+    method = Method(name, settings, table.get("grid", {}), table.get("supervised", False))
+    for trial in method.trials():
+        method.recipe(trial, seed=0)
+    return method
+
+
+# Running
+
+
+def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[str, list[dict[str, Any]]]:
+    """Run all that is left and return what each method's runs gave (`judged.json`), by method.
+
+    Raises:
+        LesaError: a run failed; the others are kept.
+    """
+    dataset = read_dataset(comparison.dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    if any(method.supervised for method in comparison.methods):
+        write_supervised(dataset, out / "supervised")
+    threads = max(torch.get_num_threads() // jobs, 1)
+
+    def job(method: Method, setting: Mapping[str, Any], seed: int, folder: Path, on_test: bool) -> Job:
+        recipe = method.recipe(setting, seed)
+        if method.supervised:
+            recipe = replace(recipe, dataset=str(out / "supervised"))
+        return Job(recipe, folder, comparison.dataset, on_test, device, threads)
+
+    trials = {
+        method.name: [
+            job(method, setting, comparison.seeds[0], out / method.name / "trials" / str(number), on_test=False)
+            for number, setting in enumerate(method.trials())
+        ]
+        for method in comparison.methods
+        if method.grid
+    }
+    run_jobs([each for group in trials.values() for each in group], jobs, "trials")
+    chosen = {
+        method.name: choose(method, trials[method.name], out / method.name / "chosen.json") if method.grid else {}
+        for method in comparison.methods
+    }
+    for method in comparison.methods:
+        if method.grid:
+            adopt(
+                trials[method.name][method.trials().index(chosen[method.name])], out / method.name, comparison.seeds[0]
+            )
+    finals = {
+        method.name: [
+            job(method, chosen[method.name], seed, out / method.name / f"seed-{seed}", on_test=True)
+            for seed in comparison.seeds
+        ]
+        for method in comparison.methods
+    }
+    run_jobs([each for group in finals.values() for each in group], jobs, "runs")
+    return {name: [read_json(each.folder / "judged.json") for each in group] for name, group in finals.items()}
+
+
+def choose(method: Method, trials: Sequence[Job], path: Path) -> dict[str, Any]:
+    """Return the setting with the best mean of F1@5 and mAP on the validation photos' seen labels, and write it down.
+
+    Both, as they reward different things: F1 at K the order of labels within a photo, mAP that of photos for a label.
+    """
+    figures = [read_json(each.folder / "judged.json")["figures"]["seen"] for each in trials]
+    means = [(each["F1@5"] + each["mAP"]) / 2 for each in figures]
+    best = means.index(max(means))
+    rows = [
+        {"setting": setting, "F1@5": each["F1@5"], "mAP": each["mAP"]}
+        for setting, each in zip(method.trials(), figures, strict=True)
+    ]
+    write_json(path, {"chosen": method.trials()[best], "trials": rows})
+    return method.trials()[best]
+
+
+def adopt(trial: Job, folder: Path, seed: int) -> None:
+    """Take the chosen trial as the run of its seed: it is the same training."""
+    if not (run := folder / f"seed-{seed}").exists():
+        with_figures = shutil.ignore_patterns("judged.json")
+        shutil.copytree(trial.folder, temporary := folder / f".seed-{seed}", ignore=with_figures, dirs_exist_ok=True)
+        temporary.rename(run)
+
+
+def write_supervised(dataset: Dataset, folder: Path) -> None:
+    """Write the data set with every label as a seen one, in the same columns."""
+    if not (folder / "dataset.json").exists():
+        vocabulary = Vocabulary(unseen=(), seen=dataset.vocabulary.names)
+        source = {**dataset.source, "supervised": True}
+        write_dataset(replace(dataset, name=f"{dataset.name}-supervised", vocabulary=vocabulary, source=source), folder)
+
+
+def run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
+    """Run the jobs that are not done, `jobs` at a time, each in a process of its own, with a progress bar.
+
+    Raises:
+        LesaError: one of them failed, with its message.
+    """
+    left = [each for each in todo if not (each.folder / "judged.json").exists()]
+    if not left:
+        return
+    with ThreadPoolExecutor(jobs) as pool, progress_bar(title, len(left)) as advance:
+        for number, (each, problem) in enumerate(zip(left, pool.map(run_alone, left), strict=True), start=1):
+            if problem:
+                pool.shutdown(cancel_futures=True)
+                raise LesaError(f"{each.folder}: {problem}")
+            advance(number, len(left), str(each.folder))
+
+
+def run_alone(job: Job) -> str:
+    """Do a job in a new process and return what went wrong, if anything."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=do_job, args=(job, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        return str(receiver.recv())
+    except EOFError:
+        process.join()
+        return f"its process ended with code {process.exitcode}"
+
+
+def do_job(job: Job, sender: Any) -> None:
+    """Train, judge and write `judged.json`; tell the parent what went wrong."""
+    torch.set_num_threads(job.threads)
+    try:
+        run = train(job.recipe, job.folder, device=job.device)
+        judged = judge_test(run, job.dataset) if job.on_test else judge_validation(run)
+        # Kilobytes on Linux, bytes on macOS.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        about = {"seconds": training_seconds(read_log(run)), "memory": memory}
+        write_json(job.folder / "judged.json", {**about, **judged})
+        sender.send("")
+    except (LesaError, OSError) as error:
+        sender.send(str(error))
+
+
+def judge_validation(run: Run) -> dict[str, Any]:
+    """Return the figures of the validation photos' seen labels; nothing else is looked at."""
+    judged = evaluate_run(run, split="validation", rules=[RULES], k=K)
+    return {"figures": {"seen": judged.reports[RULES]["seen"].figures()}}
+
+
+def judge_test(run: Run, dataset: str) -> dict[str, Any]:
+    """Return figures, fingerprint and bootstrap draws of each task on the test photos."""
+    judged = evaluate_run(run, rules=[RULES], k=K)
+    vocabulary = read_dataset(dataset).vocabulary
+    figures, draws = {}, {}
+    for task, part in tasks(vocabulary, judged.scores_NC.shape[1]).items():
+        matrices = judged.scores_NC[:, part], judged.targets_NC[:, part]
+        figures[task] = evaluate(*matrices, RULES, K).figures()
+        drawn = draw_figures(*matrices, RULES, K)
+        draws[task] = {name: [round(value, 4) for value in values.tolist()] for name, values in drawn.items()}
+    return {"figures": figures, "draws": draws}
+
+
+def tasks(vocabulary: Vocabulary, scored: int) -> dict[str, slice]:
+    """Return the columns of each task; a method that scored the seen labels only has one."""
+    labels = len(vocabulary.names)
+    if scored < labels:
+        return {"seen": slice(0, scored)}
+    return {"ZSL": vocabulary.unseen_columns, "GZSL": slice(0, labels), "seen": vocabulary.seen_columns}
+
+
+def chance(dataset: str, draws: int = 20) -> dict[str, dict[str, float]]:
+    """Return the mean figures of random scores on the test photos, by task."""
+    data = read_dataset(dataset)
+    targets_NC = data.split("test").targets.dense()
+    generator = np.random.default_rng(0)
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(draws):
+        scores_NC = generator.random(targets_NC.shape, dtype=np.float32)
+        for task, part in tasks(data.vocabulary, targets_NC.shape[1]).items():
+            for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES, K).figures().items():
+                found.setdefault(task, {}).setdefault(name, []).append(value)
+    return {task: {name: float(np.mean(values)) for name, values in each.items()} for task, each in found.items()}

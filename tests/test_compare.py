@@ -1,0 +1,164 @@
+"""`lesa compare` and `lesa ablate` on the embedded data: what is chosen, run, skipped, and written."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesa.errors import LesaError
+from lesa.files import read_json
+from lesa.learn.ablate import ablation
+from lesa.learn.compare import chance, read_comparison
+from lesa.learn.compare_table import difference, markdown
+from lesa.learn.evaluate import evaluate_run
+from lesa.learn.run import open_run
+
+Lesa = Callable[..., int]
+
+CONFIG = """
+dataset = "{data}/dataset"
+regions = "{data}/regions"
+vectors = ["{data}/vectors.safetensors"]
+seeds = [0, 1]
+reference = "LESA"
+
+[methods.LESA]
+recipe = "contrastive"
+steps = 40
+
+[methods."mean pool"]
+recipe = "contrastive"
+steps = 40
+model = {{ kind = "mean-pool" }}
+grid = {{ "optimiser.learning_rate" = [1e-9, 1e-3] }}
+
+[methods.ceiling]
+recipe = "contrastive"
+steps = 40
+model = {{ kind = "mean-pool" }}
+supervised = true
+"""
+
+
+@pytest.fixture(scope="module")
+def config(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compare") / "compare.toml"
+    path.write_text(CONFIG.format(data=demo_data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def compared(config: Path) -> Path:
+    """The comparison, run once."""
+    from lesa.cli import cli
+
+    out = config.parent / "out"
+    cli.main(["compare", str(config), "-o", str(out), "--jobs", "2"], standalone_mode=False)
+    return out
+
+
+def test_the_grid_is_decided_by_the_validation_photos_seen_labels(compared: Path) -> None:
+    chosen = read_json(compared / "mean pool" / "chosen.json")
+    assert chosen["chosen"] == {"optimiser.learning_rate": 1e-3}
+    trials = [read_json(path) for path in sorted((compared / "mean pool" / "trials").glob("*/judged.json"))]
+    assert [each["F1@5"] for each in chosen["trials"]] == [each["figures"]["seen"]["F1@5"] for each in trials]
+    assert all(list(each["figures"]) == ["seen"] for each in trials)
+    for seed in (0, 1):
+        run = open_run(compared / "mean pool" / f"seed-{seed}")
+        assert (run.recipe.optimiser.learning_rate, run.recipe.seed) == (1e-3, seed)
+
+
+def test_the_figures_are_those_of_an_evaluation(compared: Path) -> None:
+    folder = compared / "LESA" / "seed-1"
+    expected = evaluate_run(open_run(folder)).reports["lesa"]
+    judged = read_json(folder / "judged.json")
+    for task, report in expected.items():
+        assert judged["figures"][task] == pytest.approx(report.figures())
+        assert all(len(values) == 200 for values in judged["draws"][task].values())
+    assert judged["seconds"] > 0
+    assert judged["memory"] > 1e8
+
+
+def test_the_ceiling_learns_unseen_labels_and_is_judged_by_the_same_tasks(compared: Path) -> None:
+    ceiling, plain = (read_json(compared / name / "seed-0" / "judged.json") for name in ("ceiling", "mean pool"))
+    assert list(ceiling["figures"]) == ["ZSL", "GZSL", "seen"]
+    assert ceiling["figures"]["ZSL"]["mAP"] > plain["figures"]["ZSL"]["mAP"]
+
+
+def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Path) -> None:
+    names = ("LESA", "mean pool", "ceiling")
+    results = {name: [read_json(compared / name / f"seed-{s}" / "judged.json") for s in (0, 1)] for name in names}
+    by_chance = chance(read_comparison(config).dataset)
+    table = (compared / "table.md").read_text(encoding="utf-8")
+    assert table == markdown(results, by_chance, "LESA")
+    row = next(line for line in table.splitlines() if line.startswith("| mean pool |"))
+    values = [run["figures"]["ZSL"]["mAP"] for run in results["mean pool"]]
+    assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" in row
+    found = difference(results["mean pool"], results["LESA"], "ZSL", "mAP")
+    assert found.value == pytest.approx(
+        np.mean(values) - np.mean([r["figures"]["ZSL"]["mAP"] for r in results["LESA"]])
+    )
+    assert f"{found.value:+.1f}" in row
+    assert 0 < by_chance["ZSL"]["mAP"] < 10
+    with (compared / "figures.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 2 * 3 * 8
+    assert (compared / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_call_trains_nothing_again(compared: Path, config: Path, lesa: Lesa) -> None:
+    before = {path: path.stat().st_mtime_ns for path in compared.rglob("*.safetensors")}
+    assert lesa("compare", config, "-o", compared) == 0
+    assert {path: path.stat().st_mtime_ns for path in compared.rglob("*.safetensors")} == before
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_kept(
+    config: Path, tmp_path: Path, lesa: Lesa, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = config.read_text().replace('reference = "LESA"', 'reference = "LESA"\nseeds = [0]', 1)
+    broken = broken.replace("seeds = [0, 1]\n", "", 1).split("[methods.ceiling]")[0].split('[methods."mean pool"]')[0]
+    broken += '[methods.other]\nrecipe = "contrastive"\nsteps = 5\nvectors = ["nowhere.txt"]\n'
+    (tmp_path / "broken.toml").write_text(broken)
+    assert lesa("compare", tmp_path / "broken.toml", "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "other/seed-0" in error
+    assert "nowhere.txt" in error
+    assert (tmp_path / "out" / "LESA" / "seed-0" / "judged.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('reference = "LESA"', 'reference = "LEAS"', "no method is called 'LEAS'; did you mean 'LESA'"),
+        ("seeds = [0, 1]", "seed = 3", "there is no key 'seed'; did you mean 'seeds'"),
+        ('regions = "', 'region = "', "there is no key 'region'"),
+        ("steps = 40", "stepps = 40", "there is no key 'stepps'"),
+        ('"optimiser.learning_rate"', '"optimiser.rate"', "there is no key 'optimiser.rate'"),
+        ("[methods.LESA]", '[methods."../LESA"]', "its folder has its name"),
+    ],
+)
+def test_mistakes_in_a_comparison_are_named(config: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in config.read_text()
+    (tmp_path / "wrong.toml").write_text(config.read_text().replace(old, new, 1))
+    with pytest.raises(LesaError, match=message):
+        read_comparison(tmp_path / "wrong.toml")
+
+
+def test_an_ablation_changes_one_thing_at_a_time(demo_data: Path, tmp_path: Path) -> None:
+    places = CONFIG.split("seeds")[0].format(data=demo_data)
+    (tmp_path / "recipe.toml").write_text(places + 'recipe = "published"\n')
+    found = ablation(tmp_path / "recipe.toml", (0,), {"epochs": 2})
+    names = [method.name for method in found.methods]
+    # The published recipe has ten attentions, a front, a hard maximum, vectors that are not centred.
+    assert {"M = 1", "M = 20", "without front", "separate W1", "centred vectors", "without diversity loss"} < set(names)
+    assert {"M = 10", "with front", "hard selection", "vectors not centred"}.isdisjoint(names)
+    recipes = {method.name: method.recipe({}, seed=0) for method in found.methods}
+    assert recipes["without diversity loss"].loss.diversity == 0.0
+    assert recipes["without diversity loss"].model == recipes["as it is"].model
+    assert all(recipe.epochs == 2 for recipe in recipes.values())
+    (tmp_path / "recipe.toml").write_text(places + 'recipe = "contrastive"\n')
+    names = [method.name for method in ablation(tmp_path / "recipe.toml", (0,), {}).methods]
+    assert "with front" in names
+    assert "without diversity loss" not in names
