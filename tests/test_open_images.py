@@ -294,7 +294,7 @@ def test_a_file_with_another_header_is_refused(tmp_path: Path, content: bytes) -
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEADER.encode() + b"\xff\xfe\n")
-    with pytest.raises(LesaError, match="not a CSV file in UTF-8"):
+    with pytest.raises(LesaError, match="not a text file in UTF-8"):
         parse_annotations(tmp_path / "a.csv", lambda done: None)
 
 

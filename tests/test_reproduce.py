@@ -1,15 +1,17 @@
 """`lesa prepare` and `lesa reproduce` on small trees in the official formats, from files to the published table."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lesa.files import read_json, read_lines
+from lesa.files import read_json, read_lines, write_json
+from lesa.learn import reproduce as reproducing
 from lesa.learn.datasets import read_dataset
-from lesa.learn.experiments import EXPERIMENTS
+from lesa.learn.experiments import EXPERIMENTS, Plan
 from lesa.learn.features import RegionStore
 from lesa.learn.recipe import read_recipe
 from lesa.learn.reproduce import beside_published
@@ -94,7 +96,107 @@ def test_from_official_files_to_the_table_beside_the_published_rows(
     assert "6 of 6 steps" not in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in shards] == before
     assert lesa(*arguments(tree, out, experiment="nus-wide-clean")) == 2
-    assert "holds 'nus-wide', not 'nus-wide-clean'" in capsys.readouterr().err
+    assert "was begun with experiment 'nus-wide', not 'nus-wide-clean'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["prepare", "extract", "train", "evaluate_run"])
+def test_a_stopped_reproduction_goes_on_at_every_stage(
+    lesa: Lesa, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setenv("LESA_CACHE", str(tree / "cache"))
+    out, real = tmp_path / "out", getattr(reproducing, stage)
+
+    def stopped(*positional: object, **named: object) -> object:
+        if stage == "extract":
+            # In the middle of the photos: the store is begun and not finished.
+            named["progress"] = stop
+        else:
+            stop()
+        return real(*positional, **named)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reproducing, stage, stopped)
+        assert lesa(*arguments(tree, out)) == 130
+    assert not (out / "table.md").exists()
+    assert lesa(*arguments(tree, out), "--dry-run") == 0
+    assert lesa(*arguments(tree, out)) == 0
+    assert (out / "table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--set", "steps=7"], "was begun with overrides"),
+        (["--vectors", "text:all-MiniLM-L6-v2"], "was begun with vectors"),
+        (["--set", "dataset=elsewhere"], "follows from the experiment"),
+    ],
+)
+def test_other_settings_than_those_it_was_begun_with_are_refused(
+    lesa: Lesa, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], message: str
+) -> None:
+    write_json(tmp_path / "out" / "plan.json", a_plan(tree, tmp_path / "out").settings)
+    assert lesa(*arguments(tree, tmp_path / "out"), *change, "--dry-run") == 2
+    assert message in capsys.readouterr().err
+
+
+def a_plan(tree: Path, out: Path) -> Plan:
+    """The plan of `arguments`."""
+    short = ("steps=6", "validate_every=3", "model.attentions=2")
+    return Plan(
+        "nus-wide", tree, tree / "Flickr", str(tree / "vectors.txt"), out, f"hf:{tree / 'backbone'}", None, short
+    )
+
+
+def test_a_label_without_a_vector_is_found_before_the_photos_are_read(
+    lesa: Lesa, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (tree / "vectors.txt").read_text().splitlines()
+    (tmp_path / "few.txt").write_text("\n".join(lines[:-1]) + "\n")
+    command = arguments(tree, tmp_path / "out")
+    command[command.index("--vectors") + 1] = tmp_path / "few.txt"
+    assert lesa(*command) == 2
+    assert f"no vector for {lines[-1].split()[0]!r}" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "regions").exists()
+
+
+def test_a_test_set_that_lacks_photos_says_so_in_the_table(lesa: Lesa, tree: Path, tmp_path: Path) -> None:
+    for path in sorted((tree / "Flickr").rglob("*.jpg"))[:20]:
+        (tmp_path / "some").mkdir(exist_ok=True)
+        (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
+    command = arguments(tree, tmp_path / "out")
+    command[command.index("--photos") + 1] = tmp_path / "some"
+    assert lesa(*command) == 0
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "* 4 photos were not on disk and are left out" in table
+    assert "* Photos: 24 instead of the official 269,648." in table
+
+
+def test_open_images_from_official_files_to_the_table(
+    lesa: Lesa, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_open_images(tmp_path / "root", with_photos=True)
+    # The tree has five unseen labels: K must be smaller than the paper's.
+    monkeypatch.setitem(EXPERIMENTS, "open-images", replace(EXPERIMENTS["open-images"], k=(1, 2)))
+    words = (
+        "bun kazoo poinsettia ball airmail ducks geese and swans cat fiat 500 topolino lemon lime bitters tree dog car"
+    )
+    random = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(f'{x:.3f}' for x in random.normal(size=12))}" for word in words.split()]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    command = arguments(tree, out, experiment="open-images")
+    command[2] = tmp_path / "root"
+    command[command.index("--vectors") + 1] = tmp_path / "vectors.txt"
+    command[command.index("--photos") + 1] = tmp_path / "root"
+    assert lesa(*command) == 0
+    judged = read_json(out / "evaluation.json")["reports"]
+    assert judged["lesa"]["ZSL"]["labels"] == 5
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert "| WSABIE |" in table
+    assert "## GZSL" in table
 
 
 def test_the_multi_label_experiment_stands_beside_the_multi_label_rows(

@@ -94,6 +94,7 @@ def test_targets_of_0_and_1_must_be_explained(
         ("broken.safetensors", b"no tensors", "holds no matrix that can be read"),
         ("objects.npy", np.array([[{}]]), "holds no matrix that can be read"),
         ("words.npy", np.array([["a"]]), "expected numbers, images x labels"),
+        ("complex.npy", np.ones((60, 7), complex), "expected numbers, images x labels"),
         ("line.npy", np.zeros(3), "expected numbers, images x labels"),
         ("small.npy", np.zeros((2, 2)), "both must hold the same images and the same labels"),
     ],
@@ -113,6 +114,41 @@ def test_what_is_no_score_matrix_is_named(
         np.save(tmp_path / name, matrix)
     assert lesa("score", tmp_path / name, files[1]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_targets_that_are_no_targets_are_refused_also_where_zeros_are_absent(
+    lesa: Callable[..., int], files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets_NC = np.load(files[1])
+    targets_NC[3, 2] = 7
+    np.save(files[1], targets_NC)
+    assert lesa("score", *files, "--zeros-absent") == 2
+    assert "target at row 3, column 2 is 7" in capsys.readouterr().err
+
+
+def test_k_is_refused_before_the_first_table(
+    lesa: Callable[..., int], files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lesa("score", *files, "--unseen", 5, "-k", 3) == 2
+    printed = capsys.readouterr()
+    assert "K is 3, but there are 2 labels" in printed.err
+    assert not printed.out
+
+
+def test_a_narrow_terminal_and_brackets_in_a_path_change_no_figure(
+    lesa: Callable[..., int],
+    files: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    odd = files[0].parent / "[bold]scores[red].npy"
+    odd.write_bytes(files[0].read_bytes())
+    assert lesa("score", odd, files[1], "-k", 1, "-k", 2, "-k", 3) == 0
+    printed = capsys.readouterr().out
+    assert "[bold]scores[red].npy" in printed
+    figures = evaluate(np.load(files[0]), np.load(files[1]), k=(1, 2, 3)).figures()
+    assert all(f"{value:.2f}" in printed for value in figures.values())
 
 
 def test_there_are_not_more_unseen_labels_than_columns(

@@ -56,8 +56,15 @@ def test_a_label_is_its_phrase_else_the_mean_of_its_words(glove: Path, label: st
 def test_the_key_that_tells_two_labels_apart_is_no_word(glove: Path) -> None:
     keyed = read_vectors(str(glove), ["dog (/m/0bt9lr)", "traffic light (/g/11_x)"])
     np.testing.assert_array_equal(keyed, read_vectors(str(glove), ["dog", "traffic light"]))
-    with pytest.raises(LesaError, match="'\\(male\\)'"):
+    with pytest.raises(LesaError, match=r"'male' \(label 'dog \(male\)'\)"):
         read_vectors(str(glove), ["dog (male)"])
+
+
+def test_signs_that_the_table_does_not_know_are_left_out(glove: Path) -> None:
+    said = read_vectors(str(glove), ["Dog,", "dog's", "(dog)", "light/dog", "dog & york"])
+    np.testing.assert_array_equal(said, read_vectors(str(glove), ["dog", "dog", "dog", "light dog", "dog york"]))
+    with pytest.raises(LesaError, match="no vector for '&'"):
+        read_vectors(str(glove), ["&"])
 
 
 def test_labels_keep_their_order_and_may_share_words(glove: Path) -> None:

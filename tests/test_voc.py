@@ -144,6 +144,7 @@ def test_without_a_test_list_val_is_the_test_split(tmp_path: Path) -> None:
     assert validation == tuple(f"{name}.jpg" for name in train if split_of(f"{name}.jpg") == "validation")
     assert len(dataset.splits["train"].photos) == 300 - len(validation)
     assert dataset.source["differences"] == [
+        "There is no ImageSets/Main/test.txt: val is the test split.",
         "train of 2012 has 300 photos, officially 5,717.",
         "val of 2012 has 1 photos, officially 5,823.",
     ]

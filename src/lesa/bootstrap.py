@@ -3,6 +3,7 @@
 The images of the test set are drawn again with replacement, many times, and every figure is computed for each draw. An
 interval is the figure, plus and minus 1.96 standard deviations of its draws. (Not the percentiles of the draws: an
 image that is drawn twice scores as high as itself, which lifts the average precision of rare labels in every draw.)
+Under rules that break ties by the order of the file an image's own copies still count as found together.
 Two methods are compared on the same draws, which leaves their difference and takes away what the images share.
 """
 
@@ -144,8 +145,9 @@ def grouped_sums(group_N: NDArray[np.intp], weights_DN: NDArray[np.uint16], grou
 
 
 def intervals(report: Report, drawn: dict[str, NDArray[np.float64]]) -> dict[str, Interval]:
-    """Return each figure of a report with its 95 % interval, from `draw_figures` of the same scores and rules."""
-    return {name: interval(value, drawn[name]) for name, value in report.figures().items()}
+    """Return each figure of a report with its 95 % interval within 0 to 100, from `draw_figures` of the same scores."""
+    found = {name: interval(value, drawn[name]) for name, value in report.figures().items()}
+    return {name: Interval(each.value, max(each.low, 0.0), min(each.high, 100.0)) for name, each in found.items()}
 
 
 def compare(

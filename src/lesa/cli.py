@@ -223,11 +223,16 @@ def score(
     """
     from lesa import score as scoring
     from lesa.bootstrap import DRAWS
+    from lesa.protocols import check_k
 
     scores_NC, targets_NC, other_NC = scoring.read_files(scores, targets, against, zeros_absent)
     draws = draws or (DRAWS if against else 0)
     written: dict[str, Any] = {}
-    for task, part in scoring.tasks(scores_NC.shape[1], unseen).items():
+    columns = scoring.tasks(scores_NC.shape[1], unseen)
+    for part in columns.values():
+        for name in all_rules(rules):
+            check_k(ks, name, part.stop - part.start)
+    for task, part in columns.items():
         judged = {}
         for name in all_rules(rules):
             with progress_bar(f"{task}, {name}", None) if draws else nullcontext() as advance:
@@ -377,8 +382,6 @@ def reproduce(
     print_outlook(outlook)
     if dry_run:
         return
-    if outlook.disk > outlook.free:
-        raise LesaError(f"{out} needs {size(outlook.disk)}, and {size(outlook.free)} are free: choose another disk")
     click.echo(f"open {run_plan(plan, announce=click.echo)}")
 
 
@@ -448,7 +451,8 @@ def print_outlook(outlook: Any) -> None:
         for stage in outlook.stages
     ]
     print_table("what is left, on this machine", ["stage", "left", "disk", "about"], rows)
-    click.echo(f"{size(outlook.disk)} will be written, {size(outlook.free)} are free")
+    click.echo(f"{size(outlook.disk)} of regions will be written, {size(outlook.free)} are free")
+    click.echo("measured on a few photos and steps; reading photos and regions, validation and judging come on top")
     for line in outlook.missing:
         click.echo(f"missing: {line}")
 

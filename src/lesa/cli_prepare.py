@@ -20,7 +20,7 @@ OUT = click.option("-o", "--out", type=PATH, required=True, help="Folder to writ
 
 def photo_options(command: Command) -> Command:
     """Add the options of adapters whose photos may be elsewhere, or not at hand."""
-    keep = "Keep photos that are not in that folder; else they are left out and listed."
+    keep = "With --photos: keep those that are not there; else they are left out and listed."
     command = click.option("--keep-missing", is_flag=True, help=keep)(command)
     return click.option("--photos", type=PATH, help="Folder of the photos; labels only if not given.")(command)
 

@@ -1,6 +1,5 @@
 """What the commands print: tables."""
 
-import sys
 from collections.abc import Sequence
 
 
@@ -8,13 +7,16 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     """Print a table; the first column is text, the others are numbers."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
     for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+        table.add_column(escape(name), justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    # A pipe or a file has no width of its own: do not fold the table to eighty columns there.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+        table.add_row(*map(escape, row))
+    # Figures are never cut to the width of a terminal.
+    needed = Console(width=10_000).measure(table).maximum
+    console = Console()
+    console.width = max(console.width, needed)
+    console.print(table, soft_wrap=True)

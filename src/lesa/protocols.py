@@ -206,21 +206,37 @@ def checked(
     scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str, k: Sequence[int]
 ) -> tuple[NDArray[Any], NDArray[Any], Rules]:
     """Return scores and targets as arrays, and the rules of that name, if they make sense together."""
-    if rules not in RULES:
-        raise LesaError(f"there are no metric rules {rules!r}; {did_you_mean(rules, RULES)}")
+    rule = find_rules(rules)
     scores_NC, targets_NC = np.asarray(scores_NC), np.asarray(targets_NC)
     if targets_NC.dtype == bool:
         targets_NC = np.where(targets_NC, np.int8(1), np.int8(-1))
     check(scores_NC, targets_NC)
-    labels = scores_NC.shape[1]
-    for each in k if RULES[rules].at_k else ():
-        if not 1 <= each <= labels:
+    check_k(k, rules, scores_NC.shape[1])
+    return scores_NC, targets_NC, rule
+
+
+def find_rules(name: str) -> Rules:
+    """Return the rules of a name.
+
+    Raises:
+        LesaError: there are none.
+    """
+    if name not in RULES:
+        raise LesaError(f"there are no metric rules {name!r}; {did_you_mean(name, RULES)}")
+    return RULES[name]
+
+
+def check_k(k: Sequence[int], rules: str, labels: int) -> None:
+    """Refuse a K that is no number of labels, where the rules use K."""
+    for each in k if find_rules(rules).at_k else ():
+        if each not in range(1, labels + 1):
             raise LesaError(f"K is {each}, but there are {labels} labels to choose from: take K from 1 to {labels}")
-    return scores_NC, targets_NC, RULES[rules]
 
 
 def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
     """Refuse matrices that no metric is defined for."""
+    if {scores_NC.dtype.kind, targets_NC.dtype.kind} - set("fiub"):
+        raise LesaError(f"scores are {scores_NC.dtype} and targets {targets_NC.dtype}, expected plain numbers")
     if scores_NC.shape != targets_NC.shape or scores_NC.ndim != 2:
         raise LesaError(
             f"scores have shape {scores_NC.shape} and targets {targets_NC.shape}, expected both images x labels"
@@ -232,6 +248,11 @@ def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
             f"the score at row {place[0]}, column {place[1]} is {scores_NC[place]}, expected finite numbers: "
             "look for NaN in that photo's regions, that label's vector or the model's weights"
         )
+    refuse_targets(targets_NC)
+
+
+def refuse_targets(targets_NC: NDArray[Any]) -> None:
+    """Refuse targets that say neither present, absent nor not annotated."""
     if place := first_where(targets_NC, lambda block: ~np.isin(block, (-1, 0, 1))):
         raise LesaError(
             f"the target at row {place[0]}, column {place[1]} is {targets_NC[place]}, "

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from lesa.bootstrap import Interval, compare, draw_figures, intervals
 from lesa.errors import LesaError
 from lesa.metrics import row_blocks
-from lesa.protocols import Report, evaluate
+from lesa.protocols import Report, evaluate, refuse_targets
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ def read_matrix(path: Path, name: str) -> NDArray[Any]:
             raise LesaError(f"{path} is neither .npy nor .safetensors: save the matrix as one of them")
     except FileNotFoundError:
         raise LesaError(f"{path} does not exist") from None
-    except (ValueError, EOFError, SafetensorError) as error:
-        raise LesaError(f"{path} holds no matrix that can be read ({error}): numpy.save the numbers alone") from None
+    except (ValueError, TypeError, AttributeError, EOFError, SafetensorError) as error:
+        raise LesaError(
+            f"{path} holds no matrix that can be read ({error}): save plain numbers, such as float32, with numpy.save"
+        ) from None
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise LesaError(f"{path} holds {matrix.dtype} of shape {matrix.shape}, expected numbers, images x labels")
     return matrix
@@ -67,6 +69,7 @@ def read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
     """
     targets_NC = read_matrix(path, "targets")
     if zeros_absent:
+        refuse_targets(targets_NC)
         return np.where(targets_NC > 0, np.int8(1), np.int8(-1))
     if targets_NC.dtype != bool and not any((targets_NC[rows] < 0).any() for rows in row_blocks(len(targets_NC))):
         raise LesaError(

@@ -125,13 +125,14 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
     """Read labels' vectors from GloVe's or word2vec's text format, float32 `C x E`.
 
     A label is the token of its whole phrase (`_` for a space, as written, else in lower case); else the mean of its
-    words' vectors (as in the paper). The file is streamed: memory holds the wanted vectors only. Of a token that stands
-    twice the first vector counts.
+    words' vectors (as in the paper), where signs that the table does not know are left out of a word. The file is
+    streamed: memory holds the wanted vectors only. Of a token that stands twice the first vector counts.
 
     Raises:
         LesaError: the file is missing, damaged or in another format, or a label's word is not in it.
     """
-    wanted = {form for name in names for token in (phrase(name), *words(name)) for form in (token, token.lower())}
+    tokens = {token for name in names for word in words(name) for token in (phrase(name), word, *plain(word))}
+    wanted = tokens | {token.lower() for token in tokens}
     table = dict(stream_vectors(Path(path), wanted))
     parts = [tokens_of(name, table) for name in names]
     missing = [
@@ -149,14 +150,30 @@ def phrase(name: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """Return a label's words."""
+    """Return a label's words, as written."""
     return re.findall(r"[^\s_-]+", name) or [name]
+
+
+def plain(word: str) -> list[str]:
+    """Return a word's parts without the signs that no table holds: `Ducks,` is `Ducks`, `f/a` two words, `&` none.
+
+    Example:
+        >>> plain("Ducks,"), plain("women's"), plain("f/a"), plain("&")
+        (['Ducks'], ['women'], ['f', 'a'], [])
+    """
+    return re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", word))
 
 
 def tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
     """Return the token of a label's phrase if the table has it, else those of its words, as the table writes them."""
-    whole, *parts = (spelling(token, table) for token in (phrase(name), *words(name)))
-    return [whole] if whole in table else parts
+    whole = spelling(phrase(name), table)
+    if whole in table:
+        return [whole]
+    tokens = []
+    for word in words(name):
+        written = spelling(word, table)
+        tokens += [written] if written in table else [spelling(part, table) for part in plain(word)]
+    return tokens or [whole]
 
 
 def spelling(token: str, table: Mapping[str, Vector]) -> str:

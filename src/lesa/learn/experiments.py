@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lesa.errors import LesaError, did_you_mean
+from lesa.files import read_json
 from lesa.learn.datasets import Dataset, nus_wide, open_images, read_dataset
 from lesa.learn.datasets.sources import SourceFile, missing_files
 from lesa.learn.recipe import Recipe, make_recipe, merge, parse_override
@@ -17,8 +19,8 @@ class Experiment:
     """Name of the data set, as published rows and recipes call it."""
     files: tuple[SourceFile, ...]
     """The official files."""
-    photos: tuple[int, int, int]
-    """Official numbers of training, validation and test photos."""
+    photos: tuple[int, ...]
+    """Official numbers of training, validation and test photos (for multi-label: before those without a label go)."""
     labels: tuple[int, int]
     """Seen and unseen labels."""
     k: tuple[int, ...]
@@ -27,33 +29,30 @@ class Experiment:
     """Our task -> the task that published rows stand under."""
 
 
+NUS_WIDE = Experiment(
+    data_set="nus-wide",
+    files=nus_wide.FILES,
+    photos=(156_789, 5_000, 107_859),
+    labels=(925, 81),
+    k=(3, 5),
+    tasks={"ZSL": "ZSL", "GZSL": "GZSL"},
+)
+OPEN_IMAGES = Experiment(
+    data_set="open-images",
+    files=open_images.FILES,
+    photos=tuple(open_images.OFFICIAL_PHOTOS.values()),
+    labels=(7_186, 400),
+    k=(10, 20),
+    tasks={"ZSL": "ZSL", "GZSL": "GZSL", "seen": "multi-label"},
+)
 EXPERIMENTS = {
-    "nus-wide": Experiment(
-        "nus-wide",
-        nus_wide.FILES,
-        (156_789, 5_000, 107_859),
-        (925, 81),
-        (3, 5),
-        {"ZSL": "ZSL", "GZSL": "GZSL"},
+    "nus-wide": NUS_WIDE,
+    "nus-wide-clean": replace(NUS_WIDE, labels=(895, 81)),
+    "nus-wide-multi-label": replace(
+        NUS_WIDE, files=nus_wide.MULTI_LABEL_FILES, labels=(81, 0), tasks={"seen": "multi-label"}
     ),
-    "nus-wide-multi-label": Experiment(
-        "nus-wide",
-        nus_wide.MULTI_LABEL_FILES,
-        (156_789, 5_000, 107_859),
-        (81, 0),
-        (3, 5),
-        {"seen": "multi-label"},
-    ),
-    "open-images": Experiment(
-        "open-images",
-        open_images.FILES,
-        (5_500_000, 41_620, 125_436),
-        (7_186, 400),
-        (10, 20),
-        {"ZSL": "ZSL", "GZSL": "GZSL", "seen": "multi-label"},
-    ),
+    "open-images": OPEN_IMAGES,
 }
-EXPERIMENTS["nus-wide-clean"] = replace(EXPERIMENTS["nus-wide"], labels=(895, 81))
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,29 @@ class Plan:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown experiment."""
+        """Refuse an unknown experiment, and overrides of what the plan itself decides."""
         if self.experiment not in EXPERIMENTS:
             known = did_you_mean(self.experiment, EXPERIMENTS)
             raise LesaError(f"no experiment is called {self.experiment!r}; {known}")
+        for override in self.overrides:
+            for key in ("dataset", "regions", "vectors", "recipe"):
+                if key in parse_override(override):
+                    raise LesaError(
+                        f"{override!r}: `{key}` follows from the experiment and its options, not from --set"
+                    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, as `plan.json` keeps it: a later call with other settings is refused."""
+        return {
+            "experiment": self.experiment,
+            "root": str(self.root.resolve()),
+            "photos": str(self.photos.resolve()),
+            "vectors": self.vectors,
+            "backbone": self.backbone,
+            "weights": str(self.weights.resolve()) if self.weights else None,
+            "overrides": sorted(self.overrides),
+        }
 
     @property
     def what(self) -> Experiment:
@@ -92,7 +110,8 @@ class Plan:
     @property
     def recipe(self) -> Recipe:
         """The training's recipe, on the folders of this plan."""
-        places = {"dataset": str(self.out / "dataset"), "regions": str(self.out / "regions")}
+        out = self.out.resolve()
+        places = {"dataset": str(out / "dataset"), "regions": str(out / "regions")}
         settings = {**places, "vectors": [self.vectors], "recipe": self.what.data_set}
         for override in self.overrides:
             merge(settings, parse_override(override))
@@ -101,16 +120,17 @@ class Plan:
 
 def missing(plan: Plan) -> list[str]:
     """Return a line for each thing that the plan needs and that is not there."""
-    files = [] if prepared(plan) else missing_files(plan.root, plan.what.files)
+    done = (plan.out / "dataset" / "dataset.json").exists()
+    files = [] if done else missing_files(plan.root, plan.what.files)
     lines = [f"{plan.root / file.name}: {file.distributed}" for file in files]
-    if not plan.photos.is_dir():
+    if not plan.photos.is_dir() or not any(plan.photos.iterdir()):
         lines.append(f"{plan.photos}: the folder of the photos (--photos)")
     if plan.backbone == "vgg19" and not weights_there(plan.weights):
         lines.append(
             f"{plan.weights or 'weights of VGG-19'}: torchvision's vgg19 state dict, or TF-slim's vgg_19.ckpt "
             "(the paper's) (--weights)"
         )
-    if not plan.vectors.startswith("text:") and not Path(plan.vectors).exists():
+    if not plan.vectors.startswith("text:") and not Path(plan.vectors).is_file():
         lines.append(f"{plan.vectors}: GloVe's 300-d text file, glove.6B.zip, https://nlp.stanford.edu/projects/glove/")
     return lines
 
@@ -121,18 +141,24 @@ def weights_there(weights: Path | None) -> bool:
 
 
 def prepared(plan: Plan) -> Dataset | None:
-    """Return the prepared data set, if it is there.
+    """Return the prepared data set, if it is there."""
+    folder = plan.out / "dataset"
+    return read_dataset(folder) if (folder / "dataset.json").exists() else None
+
+
+def refuse_another_plan(plan: Plan) -> None:
+    """Refuse an output folder that was begun with other settings.
 
     Raises:
-        LesaError: the folder holds another one.
+        LesaError: it was; the settings that differ are named.
     """
-    folder = plan.out / "dataset"
-    if not (folder / "dataset.json").exists():
-        return None
-    dataset = read_dataset(folder)
-    if dataset.name != plan.experiment:
-        raise LesaError(f"{folder} holds {dataset.name!r}, not {plan.experiment!r}: choose another output folder")
-    return dataset
+    path = plan.out / "plan.json"
+    if not path.exists():
+        return
+    begun = read_json(path)
+    for key, value in plan.settings.items():
+        if begun.get(key) != value:
+            raise LesaError(f"{plan.out} was begun with {key} {begun.get(key)!r}, not {value!r}: give another folder")
 
 
 def all_photos(dataset: Dataset) -> list[str]:

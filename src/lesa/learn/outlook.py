@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from lesa.errors import LesaError
 from lesa.learn.backbones import PAPER, VGG19, Backbone, load_backbone
 from lesa.learn.datasets import Dataset
-from lesa.learn.experiments import Plan, all_photos, missing, prepared, weights_there
-from lesa.learn.features import RegionStore
+from lesa.learn.datasets.dataset import SPLITS
+from lesa.learn.experiments import Plan, all_photos, missing, prepared, refuse_another_plan, weights_there
+from lesa.learn.features import read_manifest
 from lesa.learn.graphs import random_pixels
 from lesa.learn.losses import lesa_loss
 from lesa.learn.methods import build_model
@@ -58,13 +60,21 @@ def look_ahead(plan: Plan) -> Outlook:
     Times come from a few photos and steps on this machine, with random weights where there are none yet.
 
     Raises:
-        LesaError: the output folder holds another experiment, or the recipe makes no sense.
+        LesaError: the output folder was begun with other settings, the recipe makes no sense, or there is no GPU.
     """
+    refuse_another_plan(plan)
+    if plan.device == "cuda" and not torch.cuda.is_available():
+        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
     dataset = prepared(plan)
     backbone = measured_backbone(plan)
     stages = [prepare_stage(dataset), extract_stage(plan, dataset, backbone), *train_stages(plan, dataset, backbone)]
-    there = next(folder for folder in (plan.out.resolve(), *plan.out.resolve().parents) if folder.exists())
-    return Outlook(missing(plan), stages, shutil.disk_usage(there).free)
+    return Outlook(missing(plan), stages, free_disk(plan.out))
+
+
+def free_disk(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or will be."""
+    there = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.exists())
+    return shutil.disk_usage(there).free
 
 
 def measured_backbone(plan: Plan) -> Backbone:
@@ -82,24 +92,26 @@ def prepare_stage(dataset: Dataset | None) -> Stage:
 def extract_stage(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> Stage:
     """Say what extracting will take."""
     photos = len(all_photos(dataset)) if dataset else sum(plan.what.photos)
-    done = regions_done(plan)
-    left = max(photos - done, 0)
+    left = max(photos - regions_done(plan.out / "regions"), 0)
     if not left:
         return Stage("extract", "done")
-    rows, columns = backbone.grid
     guess = "" if dataset else " (the official number)"
-    disk = left * rows * columns * backbone.size * HALF
-    return Stage(
-        "extract", f"{left:,} of {photos:,} photos{guess}", disk, left / photos_per_second(backbone, plan.device)
-    )
+    seconds = left / photos_per_second(backbone, plan.device)
+    return Stage("extract", f"{left:,} of {photos:,} photos{guess}", left * bytes_a_photo(backbone), seconds)
 
 
-def regions_done(plan: Plan) -> int:
-    """Return the number of photos whose regions are there, or that are known to be broken."""
-    if not (plan.out / "regions").exists():
+def bytes_a_photo(backbone: Backbone) -> int:
+    """Return what a photo's regions take in the store."""
+    rows, columns = backbone.grid
+    return rows * columns * backbone.size * HALF
+
+
+def regions_done(store: Path) -> int:
+    """Return the number of photos that a store, finished or not, has regions of or knows to be broken."""
+    if not (store / "manifest.json").exists():
         return 0
-    store = RegionStore.open(plan.out / "regions")
-    return len(store) + len(store.failed())
+    about = read_manifest(store)
+    return int(about["rows"] + about["failed"])
 
 
 def photos_per_second(backbone: Backbone, device: str) -> float:
@@ -116,21 +128,18 @@ def photos_per_second(backbone: Backbone, device: str) -> float:
 def train_stages(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> list[Stage]:
     """Say what training and evaluating will take."""
     recipe = plan.recipe
-    train_photos, _, test_photos = split_sizes(plan, dataset)
+    train_photos, test_photos = split_size(plan, dataset, "train"), split_size(plan, dataset, "test")
     per_epoch = -(-train_photos // recipe.batch_size)
     steps = recipe.steps or (recipe.epochs or 0) * per_epoch
-    left = steps - steps_done(plan.out / "run" / "last.safetensors")
+    left = max(steps - steps_done(plan.out / "run" / "last.safetensors"), 0)
     forward, step = step_seconds(plan, backbone)
     training = Stage("train", f"{left:,} of {steps:,} steps" if left else "done", seconds=left * step)
     return [training, Stage("evaluate", f"{test_photos:,} photos", seconds=test_photos / recipe.batch_size * forward)]
 
 
-def split_sizes(plan: Plan, dataset: Dataset | None) -> tuple[int, int, int]:
-    """Return the numbers of training, validation and test photos, official ones while nothing is prepared."""
-    if dataset is None:
-        return plan.what.photos
-    sizes = [len(dataset.splits[name].photos) for name in ("train", "validation", "test")]
-    return sizes[0], sizes[1], sizes[2]
+def split_size(plan: Plan, dataset: Dataset | None, split: str) -> int:
+    """Return the number of a split's photos, the official one while nothing is prepared."""
+    return len(dataset.splits[split].photos) if dataset else plan.what.photos[SPLITS.index(split)]
 
 
 def steps_done(checkpoint: Path) -> int:
@@ -139,7 +148,7 @@ def steps_done(checkpoint: Path) -> int:
 
 
 def step_seconds(plan: Plan, backbone: Backbone) -> tuple[float, float]:
-    """Measure a forward pass and a training step of the paper's model on random regions, after one that warms it up."""
+    """Measure a forward pass and a step of the paper's loss and optimiser on random regions, after one to warm up."""
     recipe, (rows, columns) = plan.recipe, backbone.grid
     config = replace(recipe.model, region_size=backbone.size, vector_size=300, grid=backbone.grid)
     torch.manual_seed(0)

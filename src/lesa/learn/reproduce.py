@@ -2,6 +2,7 @@
 
 Every stage has a folder below the output folder and goes on where it stopped:
 
+plan.json         what decides the result
 dataset/          the prepared data set
 regions/          its region features
 run/              the training run
@@ -13,16 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lesa.errors import LesaError
-from lesa.files import write_text
+from lesa.files import write_json, write_text
 from lesa.learn.backbones import load_backbone
 from lesa.learn.datasets import Dataset, nus_wide, open_images, write_dataset
 from lesa.learn.evaluate import Evaluation, evaluate_run, write_evaluation
-from lesa.learn.experiments import Plan, all_photos, missing, prepared
+from lesa.learn.experiments import Plan, all_photos, missing, prepared, refuse_another_plan
 from lesa.learn.features import extract
+from lesa.learn.outlook import bytes_a_photo, free_disk, regions_done
 from lesa.learn.train import Progress, train
 from lesa.progress import progress_bar
 from lesa.protocols import RULES, Report
 from lesa.published import PublishedRow, comparable, published_rows
+from lesa.vectors import read_vectors
 
 VERDICTS = {True: "yes", False: "no", None: "unknown"}
 
@@ -31,13 +34,18 @@ def reproduce(plan: Plan, announce: Callable[[str], None]) -> Path:
     """Run every stage that is left, write the table beside the published rows, and return its path.
 
     Raises:
-        LesaError: something is missing, or the disk is too small.
+        LesaError: something is missing or does not fit together, or the disk is too small.
     """
+    refuse_another_plan(plan)
     if lacking := missing(plan):
         raise LesaError(f"{len(lacking)} things are missing (see --dry-run):" + "".join(f"\n  {x}" for x in lacking))
+    write_json(plan.out / "plan.json", plan.settings)
     dataset = prepared(plan) or prepare(plan)
+    for line in about_data(dataset):
+        announce(line)
     names = all_photos(dataset)
     backbone = load_backbone(plan.backbone, weights=plan.weights)
+    refuse_late_trouble(plan, dataset, (len(names) - regions_done(plan.out / "regions")) * bytes_a_photo(backbone))
     with progress_bar("extract", len(names)) as advance:
         summary = extract(
             plan.photos,
@@ -57,8 +65,31 @@ def reproduce(plan: Plan, announce: Callable[[str], None]) -> Path:
     judged = evaluate_run(run, rules=tuple(RULES), k=plan.what.k)
     write_evaluation(judged, plan.out / "evaluation.json")
     table = plan.out / "table.md"
-    write_text(table, table_text(plan, judged))
+    write_text(table, table_text(plan, judged, [*about_data(dataset), f"{summary.failed:,} photos could not be read."]))
     return table
+
+
+def refuse_late_trouble(plan: Plan, dataset: Dataset, disk: int) -> None:
+    """Refuse, before the long work, what would stop it in the end.
+
+    Raises:
+        LesaError: a label has no vector, K is larger than a task's labels, or the regions do not fit on the disk.
+    """
+    vocabulary = dataset.vocabulary
+    read_vectors(plan.vectors, vocabulary.names)
+    fewest = min(len(names) for names in (vocabulary.unseen, vocabulary.seen) if names)
+    if max(plan.what.k) > fewest:
+        raise LesaError(f"K is {max(plan.what.k)}, but the data set has {fewest} seen or unseen labels only")
+    if disk > (free := free_disk(plan.out)):
+        raise LesaError(f"the regions need {disk / 1e9:,.1f} GB in {plan.out}, {free / 1e9:,.1f} GB are free")
+
+
+def about_data(dataset: Dataset) -> list[str]:
+    """Return what a reader of the figures must know of the data: how they differ from the official ones."""
+    lines = list(dataset.source.get("differences", ()))
+    if missing_photos := dataset.source.get("missing_photos"):
+        lines.append(f"{len(missing_photos):,} photos were not on disk and are left out, such as {missing_photos[0]}.")
+    return lines
 
 
 def prepare(plan: Plan) -> Dataset:
@@ -78,9 +109,10 @@ def prepare(plan: Plan) -> Dataset:
 # The table
 
 
-def table_text(plan: Plan, judged: Evaluation) -> str:
+def table_text(plan: Plan, judged: Evaluation, remarks: Sequence[str]) -> str:
     """Return the Markdown table of each task: published rows, then ours under every rules, then the sources."""
-    parts = [f"# {plan.experiment}, reproduced by {plan.backbone}", LEGEND]
+    about = "\n".join(f"* {remark}" for remark in remarks)
+    parts = [f"# {plan.experiment}, reproduced by {plan.backbone}", LEGEND, f"The data:\n\n{about}"]
     for task, published_task in plan.what.tasks.items():
         rows = published_rows(plan.what.data_set, published_task)
         reports = {rules: tasks[task] for rules, tasks in judged.reports.items()}
@@ -98,17 +130,18 @@ LEGEND = (
 def beside_published(rows: Sequence[PublishedRow], reports: Mapping[str, Report], k: Sequence[int]) -> str:
     """Return the Markdown table of published rows and our reports by rules."""
     names = [f"{figure}@{each}" for each in k for figure in ("P", "R", "F1")] + ["mAP", "weighted mAP"]
-    lines = [["method", "year", *names, "positives", "rules", "comparable", "source"]]
+    lines = [["method", "year", *names, "positives", "images", "labels", "rules", "comparable", "source"]]
     lines.append(["---"] * len(lines[0]))
     for number, row in enumerate(rows, start=1):
         ours = reports[row.rules or "lesa"]
         verdict = VERDICTS[comparable(row, ours.positives_per_image)]
         cells = [format_figure(row.figures.get(name), row.decimals) for name in names]
         positives = format_figure(row.positives_per_image, 2)
-        lines.append([row.method, str(row.year), *cells, positives, row.rules or "-", verdict, f"[{number}]"])
+        lines.append([row.method, str(row.year), *cells, positives, "-", "-", row.rules or "-", verdict, f"[{number}]"])
     for rules, report in reports.items():
         cells = [format_figure(report.figures().get(name), 2) for name in names]
-        lines.append(["**ours**", "-", *cells, f"{report.positives_per_image:.2f}", rules, "-", "this run"])
+        test_set = [f"{report.positives_per_image:.2f}", f"{report.images:,}", f"{report.labels:,}"]
+        lines.append(["**ours**", "-", *cells, *test_set, rules, "-", "this run"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -98,6 +98,8 @@ def prepare_coco(
     paths = require_files(Path(root), FILES)
     edition = edition_of(paths)
     train, val = (read_instances(path) for path in paths)
+    if both := train.labels_of.keys() & val.labels_of.keys():
+        raise LesaError(f"{min(both)} is in both {paths[0]} and {paths[1]}: unpack the archive again")
     kept = [photo for photo, labels in train.labels_of.items() if UNSEEN[kind].isdisjoint(labels)]
     validation = [photo for photo in kept if split_of(photo) == "validation"]
     rest = [photo for photo in kept if split_of(photo) != "validation"]

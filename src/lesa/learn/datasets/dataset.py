@@ -130,7 +130,7 @@ def match_photos(
         keep_missing: keep photos that are not in the folder, under the names of the lists.
 
     Raises:
-        LesaError: none of the photos is there.
+        LesaError: none of the photos is there, or two of them would be one file.
     """
     folder = Path(folder)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -141,6 +141,7 @@ def match_photos(
         missing += [photo for photo, path in zip(split.photos, found, strict=True) if path is None]
         named = tuple(path or photo for photo, path in zip(split.photos, found, strict=True))
         splits[name] = replace(split, photos=named)
+    refuse_shared_files(dataset, splits)
     total = sum(len(split.photos) for split in splits.values())
     if len(missing) == total:
         form = forms(missing[0])[0] if missing else "none is listed"
@@ -148,6 +149,16 @@ def match_photos(
     if not keep_missing:
         splits = {name: split.without(frozenset(missing)) for name, split in splits.items()}
     return replace(dataset, splits=splits, source={**dataset.source, "missing_photos": missing})
+
+
+def refuse_shared_files(dataset: Dataset, splits: dict[str, Split]) -> None:
+    """Refuse two photos of the lists that were found as one file: one of them would get the other's labels."""
+    taken: dict[str, str] = {}
+    for name, split in splits.items():
+        for listed, path in zip(dataset.splits[name].photos, split.photos, strict=True):
+            if path in taken:
+                raise LesaError(f"photos {taken[path]!r} and {listed!r} are both found as {path}: keep their folders")
+            taken[path] = listed
 
 
 def split_of(name: str) -> str:

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lesa.errors import LesaError
-from lesa.files import read_lines, replacing, sha256
+from lesa.files import numbered_lines, replacing, sha256
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import SPLITS, Dataset, Split, Targets, match_photos
 from lesa.learn.datasets.sources import SourceFile, require_files
@@ -333,7 +333,9 @@ def chunks(path: Path, header: list[str], progress: Callable[[int], None]) -> It
             while rows := list(islice(filled, CHUNK)):
                 yield rows
                 progress(file.tell())
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
+            raise LesaError(f"{path} is not a text file in UTF-8 ({error}): get it again") from None
+        except csv.Error as error:
             raise LesaError(f"{path}:{reader.line_num}: not a CSV file in UTF-8 ({error}): get it again") from None
 
 
@@ -390,10 +392,11 @@ def read_mids(path: Path) -> list[str]:
     Raises:
         LesaError: a line is no MID, such as `/m/0bt9lr`.
     """
-    mids = read_lines(path)
-    for number, mid in enumerate(mids, start=1):
-        if not mid.startswith(("/m/", "/g/")):
-            raise LesaError(f"{path}:{number}: expected a MID such as `/m/0bt9lr`, found {mid[:80]!r}: get it again")
+    mids = []
+    for where, line in numbered_lines(path):
+        mids.append(line.strip())
+        if not mids[-1].startswith(("/m/", "/g/")):
+            raise LesaError(f"{where}: expected a MID such as `/m/0bt9lr`, found {line[:80]!r}: get it again")
     return mids
 
 
@@ -427,9 +430,10 @@ def read_row_numbers(path: Path) -> list[int]:
         LesaError: a line is no row number, or one stands twice.
     """
     rows: dict[int, None] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for where, text in numbered_lines(path):
+        line = text.strip()
         if not line.isdecimal() or int(line) in rows:
-            raise LesaError(f"{path}:{number}: expected a row number, each once, found {line[:80]!r}: correct the line")
+            raise LesaError(f"{where}: expected a row number, each once, found {line[:80]!r}: correct the line")
         rows[int(line)] = None
     return list(rows)
 

@@ -111,6 +111,8 @@ def read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         if lacking := sum(not (annotations / f"{name}.xml").is_file() for name in lists["test"]):
             of = len(lists.pop("test"))
             remarks = [f"{lacking:,} of the {of:,} photos of {TEST_LIST} have no annotation: val is the test split."]
+    else:
+        remarks = [f"There is no {TEST_LIST}: val is the test split."]
     times = Counter(name for names in lists.values() for name in names)
     if twice := [name for name in times if times[name] > 1]:
         raise LesaError(f"photo {twice[0]} stands twice in the lists of {root / 'ImageSets/Main'}: unpack them again")
