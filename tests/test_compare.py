@@ -12,6 +12,7 @@ from lesa.files import read_json
 from lesa.learn.ablate import ablation
 from lesa.learn.compare import chance, read_comparison
 from lesa.learn.compare_table import difference, markdown
+from lesa.learn.datasets import read_dataset
 from lesa.learn.evaluate import evaluate_run
 from lesa.learn.run import open_run
 
@@ -59,15 +60,27 @@ def compared(config: Path) -> Path:
     return out
 
 
-def test_the_grid_is_decided_by_the_validation_photos_seen_labels(compared: Path) -> None:
+def test_the_grid_is_decided_without_unseen_labels_and_test_photos(compared: Path, config: Path) -> None:
     chosen = read_json(compared / "mean pool" / "chosen.json")
     assert chosen["chosen"] == {"optimiser.learning_rate": 1e-3}
-    trials = [read_json(path) for path in sorted((compared / "mean pool" / "trials").glob("*/judged.json"))]
-    assert [each["F1@5"] for each in chosen["trials"]] == [each["figures"]["seen"]["F1@5"] for each in trials]
-    assert all(list(each["figures"]) == ["seen"] for each in trials)
+    means = [each["mean"] for each in chosen["trials"]]
+    assert means[1] > means[0]
+    assert means[1] == pytest.approx(
+        np.mean([chosen["trials"][1][task][name] for task in ("ZSL", "GZSL") for name in ("F1@5", "mAP")]), abs=1e-3
+    )
+    whole, trials = read_dataset(read_comparison(config).dataset), read_dataset(compared / "trials")
+    assert set(trials.vocabulary.names) == set(whole.vocabulary.seen)
+    assert trials.vocabulary.unseen == whole.vocabulary.seen[4::5]
+    assert set(trials.splits) == {"train", "validation"}
+    for name in (*trials.vocabulary.unseen[:3], *trials.vocabulary.seen[:3]):
+        before, after = (
+            data.splits["train"].targets.dense()[:, data.vocabulary.names.index(name)] for data in (whole, trials)
+        )
+        np.testing.assert_array_equal(before, after)
     for seed in (0, 1):
         run = open_run(compared / "mean pool" / f"seed-{seed}")
         assert (run.recipe.optimiser.learning_rate, run.recipe.seed) == (1e-3, seed)
+        assert run.vocabulary == whole.vocabulary
 
 
 def test_the_figures_are_those_of_an_evaluation(compared: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from lesa.cli import cli
+from lesa.learn.compare import read_comparison
 from lesa.learn.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +108,8 @@ def test_a_command_that_is_shown_parses(arguments):
     context = parse(arguments)
     config = context.params.get("config")
     if config is not None and not any("$" in word for word in arguments):
-        read_recipe(ROOT / config, list(context.params["overrides"]))
+        read = read_comparison if config.name.startswith("compare-") else read_recipe
+        read(ROOT / config, overrides=list(context.params["overrides"]))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from lesa.errors import LesaError
+from lesa.learn.compare import read_comparison
 from lesa.learn.recipe import RECIPES, make_recipe, parse_recipe, read_recipe, recipe_settings
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+FOLDER = Path(__file__).parents[1] / "configs"
+COMPARISONS = sorted(FOLDER.glob("compare-*.toml"))
+CONFIGS = sorted(set(FOLDER.glob("*.toml")) - set(COMPARISONS))
 NEEDED = {"dataset": "d", "regions": "r", "vectors": ["v"]}
 
 
@@ -16,6 +19,16 @@ NEEDED = {"dataset": "d", "regions": "r", "vectors": ["v"]}
 def test_every_config_of_the_project_is_a_recipe(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.epochs or recipe.steps
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_comparison_of_the_project_can_be_read(path: Path) -> None:
+    assert len(read_comparison(path).methods) > 10
+
+
+def test_a_closed_form_sees_every_photo_once() -> None:
+    with pytest.raises(LesaError, match="epochs = 1"):
+        make_recipe({"recipe": "eszsl", "epochs": 2, **NEEDED})
 
 
 def test_the_published_recipe_has_the_papers_numbers() -> None:

@@ -287,15 +287,16 @@ SEEDS_OPTION = click.option("--seeds", type=click.IntRange(min=1), help="So many
 
 @cli.command()
 @click.argument("config", type=PATH)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change it: dataset=prepared/other.")
 @SEEDS_OPTION
 @JOBS_OPTION
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder of all runs and the tables, or to go on with.")
-def compare(config: Path, seeds: int | None, jobs: int, device: str, out: Path) -> None:
+def compare(config: Path, overrides: tuple[str, ...], seeds: int | None, jobs: int, device: str, out: Path) -> None:
     """Train and score a list of methods x seeds on one data set; write a table, a CSV file and a figure.
 
-    What is done is skipped. A method's grid is tried on the first seed, and judged by the validation photos' seen
-    labels.
+    What is done is skipped. A method's grid is tried on the first seed with a fifth of the seen labels held out, and
+    judged on the validation photos.
 
     \b
     Example:
@@ -303,7 +304,7 @@ def compare(config: Path, seeds: int | None, jobs: int, device: str, out: Path) 
     """
     from lesa.learn.compare import read_comparison
 
-    run_comparison(read_comparison(config, tuple(range(seeds or 0))), out, device, jobs)
+    run_comparison(read_comparison(config, tuple(range(seeds or 0)), overrides), out, device, jobs)
 
 
 @cli.command()

@@ -1,7 +1,12 @@
 """A list of methods x seeds on one prepared data set: tuned alike, trained by one loop, judged by the same rules.
 
+A method's grid is tried without unseen labels and test photos: every fifth seen label is held out of the training, as
+if it were unseen, and judged on the validation photos. (Labels that were trained say nothing about labels that were
+not: they would choose too little regularisation.) The chosen setting is then trained with all seen labels.
+
+OUT/trials              the data set of the trials
 OUT/METHOD/trials/N     the runs of the method's grid, of the first seed
-OUT/METHOD/chosen.json  the setting that was best on the validation photos' seen labels, and what every trial gave
+OUT/METHOD/chosen.json  the setting that was best, and what every trial gave
 OUT/METHOD/seed-N       its runs; `judged.json` in each: figures, their bootstrap draws, time and memory
 
 Every run has a process of its own, so that its memory can be told; what is done is skipped.
@@ -12,7 +17,6 @@ import json
 import multiprocessing
 import re
 import resource
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +42,8 @@ from lesa.protocols import evaluate
 
 K = (3, 5)
 RULES = "lesa"
+HELD_OUT = 5
+CHOSEN_BY = ("F1@5", "mAP")
 PLACES = ("dataset", "regions", "vectors")
 OWN_KEYS = ("grid", "supervised")
 
@@ -87,12 +93,12 @@ class Job:
     dataset: str
     """The data set whose seen and unseen labels tasks are made of."""
     on_test: bool
-    """Whether to judge the test photos; else, for a trial, the validation photos' seen labels."""
+    """Whether to judge the test photos; else, for a trial, the validation photos."""
     device: str
     threads: int
 
 
-def read_comparison(path: Path, seeds: Sequence[int] = ()) -> Comparison:
+def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> Comparison:
     """Read a comparison: `dataset`, `regions`, `vectors`, `seeds`, `reference`, and a table `methods.NAME` each.
 
     A method's table is a recipe (`recipe = "eszsl"` and changes of it); its `grid` gives lists of values to try, and
@@ -102,6 +108,8 @@ def read_comparison(path: Path, seeds: Sequence[int] = ()) -> Comparison:
         LesaError: the file is missing, no TOML, lacks a key or has an unknown one, or a recipe makes no sense.
     """
     settings = read_toml(path)
+    for override in overrides:
+        merge(settings, parse_override(override))
     known = {*PLACES, "seeds", "reference", "methods"}
     for key in settings:
         if key not in known:
@@ -147,14 +155,16 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
     """
     dataset = read_dataset(comparison.dataset)
     out.mkdir(parents=True, exist_ok=True)
-    if any(method.supervised for method in comparison.methods):
-        write_supervised(dataset, out / "supervised")
+    folders = {"trials": trial_data(dataset), "supervised": supervised_data(dataset)}
+    for name, changed in folders.items():
+        if not (out / name / "dataset.json").exists():
+            write_dataset(changed, out / name)
     threads = max(torch.get_num_threads() // jobs, 1)
 
     def job(method: Method, setting: Mapping[str, Any], seed: int, folder: Path, on_test: bool) -> Job:
         recipe = method.recipe(setting, seed)
-        if method.supervised:
-            recipe = replace(recipe, dataset=str(out / "supervised"))
+        if method.supervised or not on_test:
+            recipe = replace(recipe, dataset=str(out / ("supervised" if method.supervised else "trials")))
         return Job(recipe, folder, comparison.dataset, on_test, device, threads)
 
     trials = {
@@ -163,18 +173,16 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
             for number, setting in enumerate(method.trials())
         ]
         for method in comparison.methods
-        if method.grid
+        if method.grid and not (out / method.name / "chosen.json").exists()
     }
     run_jobs([each for group in trials.values() for each in group], jobs, "trials")
+    for method in comparison.methods:
+        if method.name in trials:
+            choose(method, trials[method.name], out / method.name / "chosen.json")
     chosen = {
-        method.name: choose(method, trials[method.name], out / method.name / "chosen.json") if method.grid else {}
+        method.name: read_json(out / method.name / "chosen.json")["chosen"] if method.grid else {}
         for method in comparison.methods
     }
-    for method in comparison.methods:
-        if method.grid:
-            adopt(
-                trials[method.name][method.trials().index(chosen[method.name])], out / method.name, comparison.seeds[0]
-            )
     finals = {
         method.name: [
             job(method, chosen[method.name], seed, out / method.name / f"seed-{seed}", on_test=True)
@@ -186,36 +194,42 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
     return {name: [read_json(each.folder / "judged.json") for each in group] for name, group in finals.items()}
 
 
-def choose(method: Method, trials: Sequence[Job], path: Path) -> dict[str, Any]:
-    """Return the setting with the best mean of F1@5 and mAP on the validation photos' seen labels, and write it down.
+def choose(method: Method, trials: Sequence[Job], path: Path) -> None:
+    """Write down the setting with the best mean of F1@5 and mAP, and what every trial gave.
 
     Both, as they reward different things: F1 at K the order of labels within a photo, mAP that of photos for a label.
     """
-    figures = [read_json(each.folder / "judged.json")["figures"]["seen"] for each in trials]
-    means = [(each["F1@5"] + each["mAP"]) / 2 for each in figures]
-    best = means.index(max(means))
+    figures = [read_json(each.folder / "judged.json")["figures"] for each in trials]
+    means = [np.mean([task[name] for task in each.values() for name in CHOSEN_BY]) for each in figures]
+    best = method.trials()[int(np.argmax(means))]
     rows = [
-        {"setting": setting, "F1@5": each["F1@5"], "mAP": each["mAP"]}
-        for setting, each in zip(method.trials(), figures, strict=True)
+        {"setting": setting, "mean": round(float(mean), 3), **each}
+        for setting, mean, each in zip(method.trials(), means, figures, strict=True)
     ]
-    write_json(path, {"chosen": method.trials()[best], "trials": rows})
-    return method.trials()[best]
+    write_json(path, {"chosen": best, "trials": rows})
 
 
-def adopt(trial: Job, folder: Path, seed: int) -> None:
-    """Take the chosen trial as the run of its seed: it is the same training."""
-    if not (run := folder / f"seed-{seed}").exists():
-        with_figures = shutil.ignore_patterns("judged.json")
-        shutil.copytree(trial.folder, temporary := folder / f".seed-{seed}", ignore=with_figures, dirs_exist_ok=True)
-        temporary.rename(run)
+def trial_data(dataset: Dataset) -> Dataset:
+    """Return the data set of the trials: no test photo, no unseen label, every fifth seen label as an unseen one."""
+    seen = dataset.vocabulary.seen
+    held_out = seen[HELD_OUT - 1 :: HELD_OUT]
+    vocabulary = Vocabulary(unseen=held_out, seen=tuple(name for name in seen if name not in set(held_out)))
+    column = {name: at for at, name in enumerate(dataset.vocabulary.names)}
+    columns = [column[name] for name in vocabulary.names]
+    splits = {
+        name: replace(split, targets=replace(split.targets, entries=split.targets.entries[:, columns]))
+        for name, split in dataset.splits.items()
+        if name != "test"
+    }
+    source = {**dataset.source, "held_out": list(held_out)}
+    return Dataset(f"{dataset.name}-trials", vocabulary, splits, source)
 
 
-def write_supervised(dataset: Dataset, folder: Path) -> None:
-    """Write the data set with every label as a seen one, in the same columns."""
-    if not (folder / "dataset.json").exists():
-        vocabulary = Vocabulary(unseen=(), seen=dataset.vocabulary.names)
-        source = {**dataset.source, "supervised": True}
-        write_dataset(replace(dataset, name=f"{dataset.name}-supervised", vocabulary=vocabulary, source=source), folder)
+def supervised_data(dataset: Dataset) -> Dataset:
+    """Return the data set with every label as a seen one, in the same columns."""
+    vocabulary = Vocabulary(unseen=(), seen=dataset.vocabulary.names)
+    source = {**dataset.source, "supervised": True}
+    return replace(dataset, name=f"{dataset.name}-supervised", vocabulary=vocabulary, source=source)
 
 
 def run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
@@ -265,9 +279,10 @@ def do_job(job: Job, sender: Any) -> None:
 
 
 def judge_validation(run: Run) -> dict[str, Any]:
-    """Return the figures of the validation photos' seen labels; nothing else is looked at."""
-    judged = evaluate_run(run, split="validation", rules=[RULES], k=K)
-    return {"figures": {"seen": judged.reports[RULES]["seen"].figures()}}
+    """Return the figures that a trial is chosen by: ZSL and GZSL, or the seen labels' where none is held out."""
+    reports = evaluate_run(run, split="validation", rules=[RULES], k=K).reports[RULES]
+    names = ("ZSL", "GZSL") if "ZSL" in reports else ("seen",)
+    return {"figures": {task: reports[task].figures() for task in names}}
 
 
 def judge_test(run: Run, dataset: str) -> dict[str, Any]:

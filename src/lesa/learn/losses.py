@@ -115,8 +115,64 @@ def contrastive_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
     return per_photo.sum() / labelled_B.sum().clamp(min=1)
 
 
+def ranknet_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
+    """Every present label p should stand above every absent label n (Zhang et al., CVPR 2016, section 4).
+
+        L[b] = mean over p, n of log(1 + exp(s[n] - s[p]));  L = mean over b
+
+    A photo without a pair counts 0 and stays in the mean.
+    """
+    present_BS, absent_BS = targets_BS > 0, targets_BS < 0
+    photo_K, label_K = present_BS.nonzero(as_tuple=True)
+    others_KS = scores_BS.index_select(0, photo_K)
+    pair_KS = F.softplus(others_KS - others_KS.gather(1, label_K[:, None])) * absent_BS.index_select(0, photo_K)
+    sum_B = scores_BS.new_zeros(len(scores_BS)).index_add(0, photo_K, pair_KS.sum(dim=1))
+    pairs_B = present_BS.sum(dim=1) * absent_BS.sum(dim=1)
+    return (sum_B / pairs_B.clamp(min=1)).mean()
+
+
+def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
+    """The ranking loss with more weight at the top: WARP (Weston et al., IJCAI 2011; Gong et al., ICLR 2014).
+
+        r[p] = number of absent labels n with 1 + s[n] - s[p] > 0;  w(r) = (1 + 1/2 + ... + 1/r) / r
+        L[b] = mean over p of w(r[p]) sum over n of max(0, 1 + s[n] - s[p]);  L = mean over b
+
+    Ours: the rank is counted, where the papers estimate it from how many labels they drew before one violated; the
+    mean over the present labels, where they sum. A photo without a present label counts 0 and stays in the mean.
+    """
+    present_BS = targets_BS > 0
+    photo_K, label_K = present_BS.nonzero(as_tuple=True)
+    others_KS = scores_BS.index_select(0, photo_K)
+    absent_KS = (targets_BS < 0).index_select(0, photo_K)
+    hinge_KS = F.relu(1 + others_KS - others_KS.gather(1, label_K[:, None])) * absent_KS
+    weight_R = rank_weights(scores_BS)
+    loss_K = weight_R[(hinge_KS > 0).sum(dim=1)] * hinge_KS.sum(dim=1)
+    sum_B = scores_BS.new_zeros(len(scores_BS)).index_add(0, photo_K, loss_K)
+    return (sum_B / present_BS.sum(dim=1).clamp(min=1)).mean()
+
+
+def rank_weights(scores_BS: Tensor) -> Tensor:
+    """Return (1 + 1/2 + ... + 1/r) / r for the ranks r = 0 .. S, zero at r = 0."""
+    ranks_S = torch.arange(1, scores_BS.shape[1] + 1, dtype=scores_BS.dtype, device=scores_BS.device)
+    return F.pad(ranks_S.reciprocal().cumsum(dim=0) / ranks_S, (1, 0))
+
+
+def logistic_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
+    """Binary cross-entropy of each label for itself: logistic regression for many labels.
+
+        L[b] = sum over annotated c of log(1 + exp(-y[b,c] s[b,c]));  L = mean over b
+
+    A sum over the labels, so that a label's weight in a photo does not hang on how many others are annotated.
+    """
+    loss_BS = F.softplus(-targets_BS.to(scores_BS.dtype) * scores_BS) * (targets_BS != 0)
+    return loss_BS.sum(dim=1).mean()
+
+
 SCORE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "contrastive": contrastive_loss,
+    "logistic": logistic_loss,
     "ranking": ranking_loss,
+    "ranknet": ranknet_loss,
+    "warp": warp_loss,
 }
 """The losses that need nothing but scores and targets."""

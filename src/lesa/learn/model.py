@@ -67,13 +67,16 @@ class ModelConfig:
     label_ridge: float = 1.0
     """Weight of the squared norm on the side of the label vectors (`eszsl`, `fast0tag-linear`)."""
     hidden: int = 512
-    """Units of the hidden layers (`fast0tag`, `biam`, `sdl`); the size of the common space (`wsabie`)."""
+    """Units of the hidden layers (`fast0tag`, `biam`); the size of the common space (`wsabie`)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model has."""
         for name in ("region_size", "vector_size", "attentions", "seen_labels", "top_labels", "hidden"):
             if getattr(self, name) < 1:
                 raise LesaError(f"model.{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("ridge", "label_ridge"):
+            if not getattr(self, name) > 0:
+                raise LesaError(f"model.{name} is {getattr(self, name)}; expected a positive number")
         if self.grid is not None and min(self.grid) < 1:
             raise LesaError(f"model.grid is {list(self.grid)}; expected rows and columns of at least 1")
 
@@ -100,6 +103,11 @@ class Output(Scores):
     """The photo as M points in word space. They depend on no label."""
     uniform_scores_BC: Tensor
     """The scores that the mean region gets: what an attention must beat (relevance loss)."""
+
+    @property
+    def winner_BC(self) -> Tensor:
+        """The attention that each label's score comes from."""
+        return self.by_attention_BMC.argmax(dim=1)
 
 
 class Model(nn.Module):

@@ -354,7 +354,7 @@ def marked(present_C: NDArray[np.bool_], columns: slice) -> list[int]:
 
 def best_tags(out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary, columns: slice) -> list[TagView]:
     """Return the best-scored labels among `columns` of the one photo of `out`."""
-    scores_C, choice_C = out.scores_BC[0], out.by_attention_BMC[0].argmax(dim=0)
+    scores_C, choice_C = out.scores_BC[0], out.winner_BC[0]
     best = columns.start + scores_C[columns].argsort(descending=True, stable=True)[:TOP]
     return [
         TagView(

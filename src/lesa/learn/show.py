@@ -57,7 +57,7 @@ def show_photos(
 def best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
     """Return the first photo's `top` best seen and unseen labels with the attention map of the winning code."""
     scores_C = output.scores_BC[0]
-    winner_C = output.by_attention_BMC[0].argmax(dim=0)
+    winner_C = output.winner_BC[0]
     attention_MR = output.attention_BMR[0]
 
     def best(columns: slice, seen: bool) -> list[Tag]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from lesa import protocols
 from lesa.errors import LesaError
+from lesa.learn.baselines.sdl import Rows, sdl_loss
 from lesa.learn.datasets import Dataset, read_dataset
 from lesa.learn.features import RegionStore
 from lesa.learn.losses import SCORE_LOSSES, lesa_loss
@@ -92,7 +93,7 @@ def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore
     vectors_CE = space.embed(dataset.vocabulary.names)
     sizes = {"region_size": store.size, "vector_size": vectors_CE.shape[1], "seen_labels": len(dataset.vocabulary.seen)}
     model = replace(recipe.model, **sizes)
-    if model.front and model.grid is None:
+    if model.grid is None:
         model = replace(model, grid=store.grid)
     run = Run(
         folder=folder,
@@ -207,7 +208,7 @@ class Training:
         if self.run.recipe.loss.kind == "closed-form":
             return self.one_sum(regions_BRD, targets_BS)
         out: Scores = self.model(regions_BRD, self.vectors_SE)
-        terms = loss_terms(self.run.recipe.loss, out, targets_BS)
+        terms = loss_terms(self.run.recipe.loss, out, self.vectors_SE, targets_BS)
         if not torch.isfinite(terms["total"]):
             raise self.not_finite("the loss is", terms, self.step)
         self.optimiser.zero_grad()
@@ -329,7 +330,7 @@ def epoch_order(seed: int, epoch: int, photos: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(photos)
 
 
-def loss_terms(config: LossConfig, out: Scores, targets_BS: Tensor) -> dict[str, Tensor]:
+def loss_terms(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
     """Return the terms of the recipe's loss; `total` is what is minimised.
 
     Raises:
@@ -337,6 +338,10 @@ def loss_terms(config: LossConfig, out: Scores, targets_BS: Tensor) -> dict[str,
     """
     if config.kind in SCORE_LOSSES:
         return {"total": SCORE_LOSSES[config.kind](out.scores_BC, targets_BS)}
+    if config.kind == "sdl":
+        if not isinstance(out, Rows):
+            raise LesaError("the loss 'sdl' needs the model 'sdl': give another `loss.kind`")
+        return {"total": sdl_loss(out, vectors_SE, targets_BS)}
     if not isinstance(out, Output):
         raise LesaError(f"the loss {config.kind!r} needs a model with attentions: give another `loss.kind`")
     return lesa_loss(

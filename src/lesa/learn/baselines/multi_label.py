@@ -1,0 +1,55 @@
+"""Methods of seen labels alone, for the multi-label tables: logistic regression (or WARP, by its loss) and WSABIE."""
+
+from torch import Tensor, nn
+
+from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
+
+
+class Logistic(Model):
+    """A linear score for each seen label: logistic regression (loss `logistic`), or WARP (loss `warp`).
+
+        s[b,c] = k[c] . mean_r f[b,r] + a[c]          for the S seen labels
+
+    Source of WARP for photos: Gong, Jia, Leung, Toshev, Ioffe, "Deep Convolutional Ranking for Multilabel Image
+    Annotation", ICLR 2014, section 3.
+
+    Ours where the paper is silent: the paper trains a whole convolutional network; here its last layer on frozen,
+    mean-pooled regions.
+    """
+
+    seen_only = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.classifier = nn.Linear(config.region_size, config.seen_labels)
+
+    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
+        """Score the S seen labels; the vectors say nothing to it."""
+        check_sizes(self.config, regions_BRD, vectors_CE)
+        return Scores(self.classifier(regions_BRD.mean(dim=1)))
+
+
+class WSABIE(Model):
+    """WSABIE: photos and seen labels in one space that is learned (loss `warp`).
+
+        s[b,c] = (G mean_r f[b,r]) . u[c]             G: D x `hidden`, u: a vector learned for each seen label
+
+    Source: Weston, Bengio, Usunier, "WSABIE: Scaling Up to Large Vocabulary Image Annotation", IJCAI 2011, section 2.
+
+    Ours where the paper is silent: the paper keeps the norms of the columns of G and of the u below a constant; here
+    the optimiser's weight decay keeps them small.
+    """
+
+    seen_only = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.photo_map = nn.Linear(config.region_size, config.hidden, bias=False)
+        self.label_map = nn.Linear(config.hidden, config.seen_labels, bias=False)
+
+    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
+        """Score the S seen labels; the vectors say nothing to it."""
+        check_sizes(self.config, regions_BRD, vectors_CE)
+        return Scores(self.label_map(self.photo_map(regions_BRD.mean(dim=1))))
