@@ -21,6 +21,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     MAIN: ("contrastive", CONTRASTIVE),
     "one attention, contrastive": ("one-attention", {**CONTRASTIVE, "model": {"attentions": 1}}),
     CONTROL: ("mean-pool", {**CONTRASTIVE, "model": {"kind": "mean-pool"}}),
+    "ESZSL": ("eszsl", {"recipe": "eszsl"}),
+    "CONSE": ("conse", {"recipe": "conse", "epochs": 16}),
+    "Fast0Tag": ("fast0tag", {"recipe": "fast0tag", "epochs": 16}),
+    "SDL": ("sdl", {"recipe": "sdl", "epochs": 16}),
 }
 
 

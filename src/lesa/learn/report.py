@@ -32,7 +32,7 @@ from lesa.learn.run import Run, load_model
 from lesa.protocols import Report
 
 # A colour a run, in their order; readable on white and on near black.
-COLOURS = ("#4f7be0", "#159c86", "#d9822b", "#938d9e", "#c2559d", "#7a9a2e")
+COLOURS = ("#4f7be0", "#159c86", "#d9822b", "#938d9e", "#c2559d", "#7a9a2e", "#b04a3a", "#3f9fc4")
 # Stands for the page's text colour, which follows the reader's light or dark scheme.
 INK = "#010203"
 PHOTOS = 4
@@ -149,13 +149,16 @@ def refuse_mixed(evaluations: Mapping[str, Evaluation]) -> None:
 def describe(run: Run) -> str:
     """Return what tells a run from others, in a line."""
     recipe = run.recipe
-    attentions = "mean region" if recipe.model.kind == "mean-pool" else f"M = {recipe.model.attentions}"
-    front = ", trainable front" if recipe.model.front and recipe.model.kind != "mean-pool" else ""
+    kind = recipe.model.kind
+    method = {"mean-pool": "mean region", "shared-attention": f"M = {recipe.model.attentions}"}.get(kind, kind)
+    front = ", trainable front" if recipe.model.front and kind != "mean-pool" else ""
     length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.steps} steps"
     vectors = "label vectors centred" if recipe.centred else "label vectors as they are"
     weights = {"last": "weights of the last step", "best": "weights that were best on validation"}[recipe.report]
     optimiser = f"{recipe.optimiser.kind} at {recipe.optimiser.learning_rate:g}"
-    return f"{attentions}{front}; loss {recipe.loss.kind}; {optimiser}, {length}; {vectors}; {weights}"
+    if recipe.loss.kind == "closed-form":
+        return f"{method}; closed form; {vectors}"
+    return f"{method}{front}; loss {recipe.loss.kind}; {optimiser}, {length}; {vectors}; {weights}"
 
 
 def rules_of(judged: Evaluation) -> str:
@@ -227,7 +230,9 @@ def training_seconds(log: list[dict[str, Any]]) -> float:
 
 
 def curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Markup]:
-    """Return a chart for each kind of loss and validation figure, by title; every run keeps its colour.
+    """Return a chart for each validation figure and each loss of LESA, by title; every run keeps its colour.
+
+    A closed form has no curve.
 
     Args:
         evaluations: title to evaluation.
@@ -237,11 +242,13 @@ def curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Mark
     for judged, colour in zip(evaluations.values(), cycle(COLOURS), strict=False):
         recipe = judged.run.recipe
         per_epoch = math.ceil(photos / recipe.batch_size)
+        if recipe.loss.kind == "closed-form":
+            continue
         for step, loss, figure in validations(read_log(judged.run)):
-            for title, value in (
-                (f"training loss ({recipe.loss.kind})", loss),
-                (f"validation {recipe.validation_figure}, percent", figure),
-            ):
+            points = {f"validation {recipe.validation_figure}, percent": figure}
+            if recipe.loss.kind in ("lesa", "contrastive"):
+                points[f"training loss ({recipe.loss.kind})"] = loss
+            for title, value in points.items():
                 panels.setdefault(title, {}).setdefault(colour, []).append((step / per_epoch, value))
     return {title: chart(title, lines) for title, lines in sorted(panels.items())}
 
