@@ -60,14 +60,28 @@ def ranking_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
     A photo without a pair counts 0 and stays in the mean.
     """
+    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
+    hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
+    sum_B = by_photo(hinge_KS.sum(dim=1), photo_K, len(scores_BS))
+    violating_B = by_photo((hinge_KS > 0).sum(dim=1, dtype=scores_BS.dtype), photo_K, len(scores_BS))
+    return (sum_B / (violating_B + 1e-8)).mean()
+
+
+def pairs(scores_BS: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return, for each of the K present labels of a batch, what ranking losses compare.
+
+    Returns:
+        The scores of all labels of its photo `K, S`, its own score `K, 1`, which labels are absent `K, S`, and the
+        photo's place in the batch `K`.
+    """
     photo_K, label_K = (targets_BS > 0).nonzero(as_tuple=True)
     others_KS = scores_BS.index_select(0, photo_K)
-    absent_KS = (targets_BS < 0).index_select(0, photo_K)
-    hinge_KS = F.relu(1 + others_KS - others_KS.gather(1, label_K[:, None])) * absent_KS
-    zeros_B = scores_BS.new_zeros(len(scores_BS))
-    sum_B = zeros_B.index_add(0, photo_K, hinge_KS.sum(dim=1))
-    violating_B = zeros_B.index_add(0, photo_K, (hinge_KS > 0).sum(dim=1, dtype=scores_BS.dtype))
-    return (sum_B / (violating_B + 1e-8)).mean()
+    return others_KS, others_KS.gather(1, label_K[:, None]), (targets_BS < 0).index_select(0, photo_K), photo_K
+
+
+def by_photo(values_K: Tensor, photo_K: Tensor, photos: int) -> Tensor:
+    """Return the sum of the present labels' values in each photo of the batch, `B`."""
+    return values_K.new_zeros(photos).index_add(0, photo_K, values_K)
 
 
 def relevance_loss(scores_BS: Tensor, uniform_scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
@@ -122,13 +136,14 @@ def ranknet_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
     A photo without a pair counts 0 and stays in the mean.
     """
-    present_BS, absent_BS = targets_BS > 0, targets_BS < 0
-    photo_K, label_K = present_BS.nonzero(as_tuple=True)
-    others_KS = scores_BS.index_select(0, photo_K)
-    pair_KS = F.softplus(others_KS - others_KS.gather(1, label_K[:, None])) * absent_BS.index_select(0, photo_K)
-    sum_B = scores_BS.new_zeros(len(scores_BS)).index_add(0, photo_K, pair_KS.sum(dim=1))
-    pairs_B = present_BS.sum(dim=1) * absent_BS.sum(dim=1)
-    return (sum_B / pairs_B.clamp(min=1)).mean()
+    pairs_B = (targets_BS > 0).sum(dim=1) * (targets_BS < 0).sum(dim=1)
+    return (soft_ranking(scores_BS, targets_BS) / pairs_B.clamp(min=1)).mean()
+
+
+def soft_ranking(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
+    """Return each photo's sum of log(1 + exp(s[n] - s[p])) over its pairs of a present p and an absent n, `B`."""
+    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
+    return by_photo((F.softplus(others_KS - own_K1) * absent_KS).sum(dim=1), photo_K, len(scores_BS))
 
 
 def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
@@ -140,15 +155,10 @@ def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
     Ours: the rank is counted, where the papers estimate it from how many labels they drew before one violated; the
     mean over the present labels, where they sum. A photo without a present label counts 0 and stays in the mean.
     """
-    present_BS = targets_BS > 0
-    photo_K, label_K = present_BS.nonzero(as_tuple=True)
-    others_KS = scores_BS.index_select(0, photo_K)
-    absent_KS = (targets_BS < 0).index_select(0, photo_K)
-    hinge_KS = F.relu(1 + others_KS - others_KS.gather(1, label_K[:, None])) * absent_KS
-    weight_R = rank_weights(scores_BS)
-    loss_K = weight_R[(hinge_KS > 0).sum(dim=1)] * hinge_KS.sum(dim=1)
-    sum_B = scores_BS.new_zeros(len(scores_BS)).index_add(0, photo_K, loss_K)
-    return (sum_B / present_BS.sum(dim=1).clamp(min=1)).mean()
+    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
+    hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
+    weighted_K = rank_weights(scores_BS)[(hinge_KS > 0).sum(dim=1)] * hinge_KS.sum(dim=1)
+    return (by_photo(weighted_K, photo_K, len(scores_BS)) / (targets_BS > 0).sum(dim=1).clamp(min=1)).mean()
 
 
 def rank_weights(scores_BS: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lesa.learn.losses import soft_ranking
 from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
 
 SPREAD = 0.3
@@ -62,20 +63,11 @@ def sdl_loss(out: Rows, vectors_SE: Tensor, targets_BS: Tensor) -> Tensor:
     Source: Ben-Cohen et al., ICCV 2021, section 3, as their published program computes it (but for its factor of two).
     Ours: a label that is not annotated takes part in nothing, where theirs counts it as absent.
     """
-    rank_B = diversity_weight(vectors_SE, targets_BS) * soft_ranking(out.scores_BC, targets_BS)
+    present_B = (targets_BS > 0).sum(dim=1).clamp(min=1)
+    rank_B = diversity_weight(vectors_SE, targets_BS) * soft_ranking(out.scores_BC, targets_BS) / present_B
     rows = out.rows_BME.shape[1]
     spread_B = out.rows_BME.var(dim=1, correction=min(1, rows - 1)).sum(dim=1)
     return ((1 - SPREAD) * rank_B + SPREAD * spread_B).mean()
-
-
-def soft_ranking(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
-    """Return each photo's sum of log(1 + exp(s[n] - s[p])) over its pairs, a present label on average, `B`."""
-    photo_K, label_K = (targets_BS > 0).nonzero(as_tuple=True)
-    others_KS = scores_BS.index_select(0, photo_K)
-    absent_KS = (targets_BS < 0).index_select(0, photo_K)
-    pairs_KS = F.softplus(others_KS - others_KS.gather(1, label_K[:, None])) * absent_KS
-    sum_B = scores_BS.new_zeros(len(scores_BS)).index_add(0, photo_K, pairs_KS.sum(dim=1))
-    return sum_B / (targets_BS > 0).sum(dim=1).clamp(min=1)
 
 
 def diversity_weight(vectors_SE: Tensor, targets_BS: Tensor) -> Tensor:
