@@ -11,6 +11,8 @@ import click
 from lesa import __version__
 from lesa.cli_prepare import prepare
 from lesa.cli_tables import print_table
+from lesa.cli_tag import export, tag
+from lesa.cli_write import write
 from lesa.errors import LesaError
 from lesa.files import write_json
 from lesa.progress import progress_bar
@@ -41,11 +43,14 @@ def cli() -> None:
     any method's scores -> tables lesa score
     methods and ablations         lesa compare, lesa ablate
     the paper's tables            lesa reproduce
+    trained run -> bundle         lesa export
+    bundle x photos -> tags       lesa tag, lesa write
     everything on embedded data   lesa demo
     """
 
 
-cli.add_command(prepare)
+for command in (prepare, export, tag, write):
+    cli.add_command(command)
 
 
 @cli.command()

@@ -83,7 +83,7 @@ def export_graph(backbone: Backbone, path: Path) -> None:
     """
     # A batch of two: PyTorch takes a size of one as fixed.
     example = torch.from_numpy(random_pixels(backbone.preprocessing, 2))
-    with _quiet_exporter():
+    with quiet_exporter():
         try:
             program = torch.onnx.export(
                 backbone.module,
@@ -102,7 +102,7 @@ def export_graph(backbone: Backbone, path: Path) -> None:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Silence the exporter: its own use of deprecated functions, and that torchvision is not installed."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level

@@ -1,0 +1,255 @@
+"""The deployable model, one zip or folder: opened only if its version, hashes, names and shapes agree.
+
+manifest.json         format, what a photo becomes, how scores follow, the labels, the hash of every other member
+graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E) and `attention` (B, M, R), for any B
+labels.safetensors    the labels' vectors (C, E), and the means by which vectors of other words are centred
+MODEL_CARD.md         data, licence, figures with their rules, limits
+
+The zip is stored, not compressed: its members are no larger than the file. A folder of the same members opens as well.
+"""
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lesa.errors import LesaError
+from lesa.files import replacing
+from lesa.images import RESAMPLE, Preprocessing
+from lesa.vectors import VectorSpace, unit
+
+FORMAT = "lesa-bundle-1"
+MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A member's name: never a path."""
+LARGEST = 4096
+"""Pixels: the greatest side of a photo that is taken from a manifest; networks see 200 to 1,000."""
+Read = Callable[[str], bytes]
+"""A member's name -> its content."""
+SELECTIONS = ("max", "log-mean-exp")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself.
+
+    Raises:
+        LesaError: a value that no bundle has.
+    """
+
+    preprocessing: Preprocessing
+    """How a photo becomes pixels."""
+    grid: tuple[int, int]
+    """Rows and columns of the regions: R = rows x columns."""
+    attentions: int
+    """M, the codes of a photo."""
+    vector_size: int
+    """E, the length of a code and of a label vector."""
+    selection: Literal["max", "log-mean-exp"]
+    """How a label's score follows from its M dot products."""
+    unseen: tuple[str, ...]
+    """Labels of the vocabulary that no training photo carried."""
+    seen: tuple[str, ...]
+    """Labels of the training photos."""
+    words: tuple[str, ...]
+    """Other words whose vectors the bundle carries; they are no tags unless asked for."""
+    sources: tuple[str, ...]
+    """Where the vectors of all other words come from (see `lesa.vectors`)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the tagger could not work with."""
+        if self.selection not in SELECTIONS:
+            raise LesaError(f"selection is {self.selection!r}, expected one of {', '.join(SELECTIONS)}")
+        if min(*self.grid, self.attentions, self.vector_size) < 1:
+            raise LesaError("grid, attentions and vector_size must be at least 1")
+        if len(set(self.names)) != len(self.names) or not self.tags:
+            raise LesaError("the labels are none, or one stands twice")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The labels that a photo is tagged with unless others are asked for."""
+        return self.unseen + self.seen
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names whose vectors the bundle carries, in their order (C names)."""
+        return self.tags + self.words
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Manifest":
+        """Make it from what JSON holds."""
+        rows, columns = fields["grid"]
+        return cls(
+            preprocessing=_preprocessing(fields["preprocessing"]),
+            grid=(int(rows), int(columns)),
+            attentions=int(fields["attentions"]),
+            vector_size=int(fields["vector_size"]),
+            selection=fields["selection"],
+            **{key: _texts(fields[key]) for key in ("unseen", "seen", "words", "sources")},
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Nothing of it has run yet."""
+
+    path: Path
+    about: Manifest
+    vectors_CE: NDArray[np.float32]
+    """Unit vectors of `about.names`."""
+    space: VectorSpace
+    """How any other word becomes a vector."""
+    graph: bytes
+    """The ONNX graph."""
+    card: str
+    """The model card (Markdown)."""
+    fingerprint: str
+    """SHA-256 of the manifest, and with it of everything in the bundle."""
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        LesaError: it is missing or no bundle, of another version, changed, incomplete, or its parts do not fit.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise LesaError(f"bundle {path} does not exist: make one with `lesa export`")
+    if path.is_dir():
+        return _checked(path, _folder_reader(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _checked(path, _zip_reader(path, archive))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+        # What zipfile raises on files that are no zip, or a damaged one.
+        raise LesaError(f"{path} is not a bundle, or damaged ({error}): export it or copy it again") from None
+
+
+def write_bundle(path: Path | str, about: Manifest, members: Mapping[str, bytes]) -> None:
+    """Write a bundle as one zip, whole or not at all; the same content gives the same bytes."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
+    manifest = {"format": FORMAT, **asdict(about), "members": hashes}
+    contents = {MANIFEST: (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(), **members}
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in contents.items():
+            # ZipInfo's default: not compressed, and dated 1980.
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def pack_labels(vectors_CE: NDArray[np.float32], means: Sequence[NDArray[np.float32]] | None) -> bytes:
+    """Return the member `labels.safetensors`."""
+    return save({"vectors": vectors_CE, **{f"mean.{i}": mean for i, mean in enumerate(means or [])}})
+
+
+def _checked(path: Path, read: Read) -> Bundle:
+    manifest = read(MANIFEST)
+    about, hashes = _manifest(path, manifest)
+    members = {name: read(name) for name in hashes}
+    for name, content in members.items():
+        if hashlib.sha256(content).hexdigest() != hashes[name]:
+            raise LesaError(f"{path}: {name} is not what the manifest says (SHA-256): export or copy the bundle again")
+    vectors_CE, means = _labels(path, about, members[LABELS])
+    return Bundle(
+        path=path,
+        about=about,
+        vectors_CE=vectors_CE,
+        space=VectorSpace(about.sources, means),
+        graph=members[GRAPH],
+        card=members[CARD].decode("utf-8", "replace"),
+        fingerprint=hashlib.sha256(manifest).hexdigest(),
+    )
+
+
+def _manifest(path: Path, content: bytes) -> tuple[Manifest, dict[str, str]]:
+    """Return the manifest and the members' hashes."""
+    try:
+        fields = json.loads(content)
+        found = fields.get("format")
+        if found != FORMAT:
+            raise LesaError(f"its format is {found!r}, this version reads {FORMAT!r}: export the run again")
+        hashes = dict(fields["members"])
+        about = Manifest.from_dict(fields)
+    except LesaError as error:
+        raise LesaError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise LesaError(f"{path}: {MANIFEST} is damaged ({error!r}): export or copy the bundle again") from None
+    if odd := [name for name in hashes if not NAME.fullmatch(name)]:
+        raise LesaError(f"{path}: the member {odd[0]!r} is not a plain name, as a bundle's members have")
+    if missing := {GRAPH, LABELS, CARD} - set(hashes):
+        raise LesaError(f"{path} lacks {', '.join(sorted(missing))}: export the run again")
+    return about, hashes
+
+
+def _labels(
+    path: Path, about: Manifest, content: bytes
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]] | None]:
+    """Return the labels' unit vectors and the sources' means."""
+    try:
+        tensors = load(content)
+        vectors_CE = tensors["vectors"].astype(np.float32)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise LesaError(f"{path}: {LABELS} cannot be read ({error}): export the run again") from None
+    expected = (len(about.names), about.vector_size)
+    if vectors_CE.shape != expected:
+        raise LesaError(f"{path}: {LABELS} holds vectors of shape {vectors_CE.shape}, the manifest says {expected}")
+    means = [tensors[f"mean.{i}"] for i in range(len(about.sources)) if f"mean.{i}" in tensors]
+    if means and (len(means) != len(about.sources) or sum(mean.size for mean in means) != about.vector_size):
+        sizes = [mean.shape for mean in means]
+        raise LesaError(f"{path}: {LABELS} holds means of shapes {sizes}, which do not make {about.vector_size} values")
+    return unit(vectors_CE, about.names), means or None
+
+
+def _folder_reader(path: Path) -> Read:
+    def read(name: str) -> bytes:
+        try:
+            return (path / name).read_bytes()
+        except OSError:
+            raise LesaError(f"{path} is not a whole bundle: it has no {name}; export the run again") from None
+
+    return read
+
+
+def _zip_reader(path: Path, archive: zipfile.ZipFile) -> Read:
+    names = archive.namelist()
+    if len(set(names)) != len(names):
+        raise LesaError(f"{path} holds a member twice: it is no bundle")
+    for info in archive.infolist():
+        if not NAME.fullmatch(info.filename):
+            raise LesaError(
+                f"{path}: the member {info.filename!r} is not a plain name, as every member of a bundle has"
+            )
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise LesaError(f"{path}: {info.filename} is compressed or encrypted: pack it again with `zip -0`")
+
+    def read(name: str) -> bytes:
+        if name not in names:
+            raise LesaError(f"{path} is not a whole bundle: it has no {name}; export the run again")
+        return archive.read(name)
+
+    return read
+
+
+def _preprocessing(fields: Any) -> Preprocessing:
+    made = Preprocessing.from_dict(fields)
+    named = made.fit in ("crop", "squash") and made.resample in RESAMPLE
+    sized = all(type(side) is int and 1 <= side <= LARGEST for side in (made.size, made.short_side))
+    numbers = (*made.mean, *made.std, made.scale)
+    if not (named and sized and len(made.mean) == len(made.std) == 3 and np.isfinite(numbers).all() and all(made.std)):
+        raise ValueError(f"{made} cannot be followed")
+    return made
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("expected a list of texts")
+    return tuple(values)

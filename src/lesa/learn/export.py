@@ -1,0 +1,238 @@
+"""A trained run -> a bundle that needs no PyTorch: backbone, projection and model as one checked graph; model card."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, write_bundle
+from lesa.errors import LesaError
+from lesa.files import read_json
+from lesa.images import Preprocessing
+from lesa.learn.backbones import Backbone, load_backbone
+from lesa.learn.evaluate import refuse_other_regions
+from lesa.learn.features import RegionStore
+from lesa.learn.graphs import TOLERANCE, quiet_exporter, random_pixels
+from lesa.learn.model import Kind, Model
+from lesa.learn.projection import Projection, read_projection
+from lesa.learn.run import Run, load_model
+from lesa.protocols import Report
+from lesa.tagger import open_graph, select
+from lesa.vectors import unit
+
+EXPORTED: tuple[Kind, ...] = ("shared-attention", "mean-pool")
+"""The models whose codes depend on no label, and whose scores follow from the codes alone."""
+LIMITS = """\
+* Scores are margins, not probabilities: compare labels of one photo, and set a threshold per collection.
+* Seen labels tend to score above unseen ones on the same photo, because training photos carried them.
+* The model sees the photo at one size: small objects are often missed.
+* Labels of other words are guessed from their vectors alone. A word without a visible meaning gets a score, too.
+* It inherits what its training photos and its word vectors get wrong, people and places included. It was not made to
+  recognise persons or to judge them: do not use it for that."""
+
+
+class Codes(nn.Module):
+    """Photos -> codes and attentions: a backbone, the projection of its store, and a trained model, in one module."""
+
+    def __init__(self, backbone: nn.Module, projection: Projection | None, model: Model, vector_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.model = model
+        self.mean_D = None if projection is None else nn.Parameter(torch.from_numpy(projection.mean_D))
+        self.components = None if projection is None else nn.Parameter(torch.from_numpy(projection.components))
+        # The model scores labels too; the codes depend on none, so that part of the graph falls away.
+        self.register_buffer("any_label_CE", torch.ones(1, vector_size))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (B, 3, H, W) -> codes (B, M, E) and attentions (B, M, R)."""
+        regions_BRD = self.backbone(pixels)
+        if self.components is not None:
+            regions_BRD = (regions_BRD - self.mean_D) @ self.components
+        output = self.model(regions_BRD, self.any_label_CE)
+        return output.codes_BME, output.attention_BMR
+
+
+def export_run(
+    run: Run, out: Path, *, licence: str | None = None, words: Sequence[str] = (), regions: Path | str | None = None
+) -> float:
+    """Write a run's bundle.
+
+    Args:
+        run: the trained run; the checkpoint that its recipe reports is exported.
+        out: the zip to write.
+        licence: of the weights, for the model card; unknown if not given.
+        words: further words whose vectors the bundle shall carry, so that they work without the sources of vectors.
+        regions: the store that says how photos become regions, if it is not where the recipe says.
+
+    Returns:
+        The greatest difference of the graph's scores from PyTorch's, as a share of the scores' spread.
+
+    Raises:
+        LesaError: the model is of a kind that has no codes, a part is missing, or the graph differs from PyTorch.
+    """
+    kind = run.recipe.model.kind
+    if kind not in EXPORTED:
+        raise LesaError(f"{run.folder} holds a {kind!r} model, which has no codes: expected {' or '.join(EXPORTED)}")
+    backbone, projection = _front_half(run, regions or run.recipe.regions)
+    model = load_model(run)
+    about = _manifest(run, backbone, words)
+    bundle = Bundle(
+        path=out,
+        about=about,
+        vectors_CE=_vectors(run, about.words),
+        space=run.space,
+        graph=make_graph(Codes(backbone.module, projection, model, about.vector_size), backbone),
+        card=model_card(run, out.stem, licence),
+        fingerprint="",
+    )
+    difference = compare(bundle, backbone, projection, model)
+    members = {GRAPH: bundle.graph, LABELS: pack_labels(bundle.vectors_CE, run.space.means_by_source)}
+    write_bundle(out, about, {**members, CARD: bundle.card.encode()})
+    return difference
+
+
+def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | None]:
+    """Return the backbone, with the preprocessing of the run's store, and the projection that follows it.
+
+    Raises:
+        LesaError: the store is not the run's, or its backbone has other weights now.
+    """
+    store = RegionStore.open(folder)
+    refuse_other_regions(run, store)
+    source = store.about["backbone"]
+    backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
+    if backbone.fingerprint() != source["fingerprint"]:
+        raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
+    preprocessing = Preprocessing.from_dict(store.about["preprocessing"])
+    return replace(backbone, preprocessing=preprocessing), read_projection(folder)
+
+
+def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
+    config, known = run.recipe.model, set(run.vocabulary.names)
+    return Manifest(
+        preprocessing=backbone.preprocessing,
+        grid=backbone.grid,
+        attentions=1 if config.kind == "mean-pool" else config.attentions,
+        vector_size=config.vector_size,
+        selection=config.selection,
+        unseen=run.vocabulary.unseen,
+        seen=run.vocabulary.seen,
+        words=tuple(word for word in dict.fromkeys(words) if word not in known),
+        sources=run.space.sources,
+    )
+
+
+def _vectors(run: Run, words: Sequence[str]) -> NDArray[np.float32]:
+    """Return the unit vectors of the run's labels and of the further words."""
+    vectors_CE = unit(run.vectors_CE, run.vocabulary.names)
+    return np.concatenate([vectors_CE, run.space.embed(words)]) if words else vectors_CE
+
+
+def make_graph(module: Codes, backbone: Backbone) -> bytes:
+    """Return the module as an ONNX graph for batches of any size.
+
+    Raises:
+        LesaError: PyTorch cannot export it.
+    """
+    # A batch of two: PyTorch takes a size of one as fixed.
+    example = torch.from_numpy(random_pixels(backbone.preprocessing, 2))
+    with TemporaryDirectory() as folder, quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                input_names=["pixels"],
+                output_names=["codes", "attention"],
+                verbose=False,
+            )
+            assert program is not None
+            program.save(Path(folder) / GRAPH, external_data=False)
+        except (torch.onnx.OnnxExporterError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise LesaError(f"the run's model on {backbone.spec} cannot be exported as a graph: {reason}") from None
+        return (Path(folder) / GRAPH).read_bytes()
+
+
+def compare(bundle: Bundle, backbone: Backbone, projection: Projection | None, model: Model) -> float:
+    """Return the greatest difference of the bundle's scores from PyTorch's on noise, as a share of their spread.
+
+    Raises:
+        LesaError: it is more than 1e-4.
+    """
+    pixels = random_pixels(bundle.about.preprocessing, 3)
+    with torch.inference_mode():
+        regions_BRD = backbone.module(torch.from_numpy(pixels))
+        if projection is not None:
+            regions_BRD = torch.from_numpy(projection.apply(regions_BRD.numpy()))
+        expected_BC = model(regions_BRD, torch.from_numpy(bundle.vectors_CE)).scores_BC.numpy()
+    codes_BME, _ = open_graph(bundle)(pixels)
+    scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.about.selection) for codes in codes_BME])
+    difference = float(np.abs(scores_BC - expected_BC).max() / np.ptp(expected_BC))
+    # Not `>`: NaN must not pass.
+    if not difference < TOLERANCE:
+        raise LesaError(
+            f"the bundle's scores differ from PyTorch's by {difference:.1e} of their spread, more than "
+            f"{TOLERANCE:.0e}: use another version of torch or onnxruntime"
+        )
+    return difference
+
+
+def model_card(run: Run, name: str, licence: str | None) -> str:
+    """Return the model card: what it is, data, licence, figures with their rules, limits."""
+    backbone = run.regions["backbone"]["spec"].rpartition("/")[2]
+    rows, columns = run.regions["grid"]
+    sources = ", ".join(Path(source).name for source in run.recipe.vectors)
+    return f"""# {name}
+
+A tagger of photos made with lesa (`lesa export`): a photo becomes codes in word space, a label's score is the best dot
+product of its vector with them.
+
+| | |
+|---|---|
+| training data | {run.regions.get("data_set", "unknown")} |
+| labels | {len(run.vocabulary.seen)} seen, {len(run.vocabulary.unseen)} unseen; any other word that has a vector |
+| label vectors | {sources}{", centred" if run.recipe.centred else ""} |
+| backbone | {backbone}, {rows} x {columns} regions of {run.regions["size"]} features |
+| model | {run.recipe.model.kind}, loss {run.recipe.loss.kind}, seed {run.recipe.seed}, weights: {run.recipe.report} |
+| licence of the weights | {licence or "unknown: ask who trained them, also about the data and the backbone"} |
+
+## Figures
+
+{_figures(run)}
+
+## Limits
+
+{LIMITS}
+"""
+
+
+def _figures(run: Run) -> str:
+    """Return the tables of the run's evaluation, if it was evaluated with the weights that are exported."""
+    path = run.folder / "evaluation.json"
+    judged: dict[str, Any] = read_json(path) if path.exists() else {}
+    if judged.get("checkpoint") != run.recipe.report:
+        return "Not evaluated: the quality of its tags is unknown."
+    lines = [f"Percent, on the {judged['split']} photos of {judged['data_set']}."]
+    for rules, tasks in judged["reports"].items():
+        lines += ["", *_table(rules, {task: Report.from_dict(values) for task, values in tasks.items()})]
+    return "\n".join(lines)
+
+
+def _table(rules: str, reports: dict[str, Report]) -> list[str]:
+    figures = {task: report.figures() for task, report in reports.items()}
+    names = max(figures.values(), key=len)
+    header = [f"rules `{rules}`", "labels", "photos", "positives/photo", *names]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for task, report in reports.items():
+        values = [f"{figures[task][name]:.2f}" if name in figures[task] else "-" for name in names]
+        cells = [task, str(report.labels), str(report.images), f"{report.positives_per_image:.2f}", *values]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,359 @@
+"""The tagger: photo -> codes, once; codes x words -> tags, as often as the words change. No PyTorch.
+
+A photo becomes M codes in word space that depend on no label. A label's score is the best dot product of its vector
+with the codes; the attention of the winning code says where in the photo the tag comes from.
+"""
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesa.bundle import Bundle, open_bundle
+from lesa.errors import LesaError
+from lesa.images import open_photo, prepare, seen_box
+
+Floats = NDArray[np.float32]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in the upright photo's pixels."""
+
+DECODERS = 4
+KEPT = 1024
+"""Photos whose codes a tagger keeps: 20 kB each with ten codes of 300 numbers."""
+KEPT_LABELS = 16
+"""Lists of labels whose vectors a tagger keeps."""
+HOT = 0.5
+"""A tag's box holds the regions with at least this share of its greatest attention."""
+SAME = 0.999
+"""Least cosine at which two vectors of one label are taken to come from the same source."""
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """A photo as M points in word space. They depend on no label."""
+
+    codes_ME: Floats
+    """The codes."""
+    attention_MR: Floats
+    """Where each code looks: sums to one over the regions."""
+    size: tuple[int, int]
+    """The upright photo's width and height in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels to choose from, with what scoring needs."""
+
+    names: tuple[str, ...]
+    """As they were asked for (C names)."""
+    vectors_CE: Floats
+    """Their unit vectors."""
+    seen: tuple[bool, ...]
+    """Whether training photos carried them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tag:
+    """A label of a photo and where it comes from."""
+
+    label: str
+    """The label."""
+    score: float
+    """An unbounded margin, not a probability; it does not depend on which other labels were asked for."""
+    seen: bool
+    """Whether training photos carried the label."""
+    attention: Floats
+    """The winning code's weights over the grid of regions (rows, columns): they sum to one."""
+    box: Box
+    """The place in the photo that the code looked at most."""
+
+
+class Tagger:
+    """Tags photos with a bundle.
+
+    Example:
+        tagger = Tagger("mine.lesa")
+        tags = tagger.tag("photo.jpg")
+        others = tagger.tag("photo.jpg", labels=["sunrise", "red car"])  # does not read the photo again
+    """
+
+    def __init__(self, path: Path | str, vectors: Sequence[str] = ()) -> None:
+        """Open the bundle; the graph is loaded with the first photo.
+
+        Args:
+            path: the bundle.
+            vectors: where the vectors of words come from that the bundle does not carry, if not where it says: the
+                same files in another place, in the same order (see `lesa.vectors`).
+
+        Raises:
+            LesaError: the bundle cannot be opened, or the number of sources is not its number.
+        """
+        self.bundle = open_bundle(path)
+        self._space = self.bundle.space
+        if vectors:
+            if len(vectors) != len(self._space.sources):
+                given, expected = len(vectors), ", ".join(self._space.sources)
+                raise LesaError(f"{given} sources of vectors were given, {path} was made with {expected}: name each")
+            self._space = replace(self._space, sources=tuple(vectors))
+        about = self.bundle.about
+        self._rows = {name: row for row, name in enumerate(about.names)}
+        self._seen = frozenset(about.seen)
+        self._run: Callable[[Floats], tuple[Floats, Floats]] | None = None
+        self._codes: OrderedDict[tuple[str, int, int], Codes] = OrderedDict()
+        self._labels: dict[tuple[str, ...], Labels] = {}
+
+    def tag(
+        self,
+        photo: Path | str,
+        labels: Sequence[str] | None = None,
+        top: int | None = 5,
+        threshold: float | None = None,
+    ) -> list[Tag]:
+        """Return a photo's best labels, the best first.
+
+        Args:
+            photo: an image file.
+            labels: any words; the bundle's own labels if not given.
+            top: how many at most; all if None.
+            threshold: the least score, if any.
+
+        Raises:
+            LesaError: the photo cannot be read, or a label has no vector.
+        """
+        chosen = self.labels(labels)
+        return self.rank(self.codes(photo), chosen, top, threshold)
+
+    def codes(self, photo: Path | str) -> Codes:
+        """Return a photo's codes; a photo that did not change since is not read again.
+
+        Raises:
+            LesaError: the photo cannot be read.
+        """
+        key = _state(Path(photo))
+        if key not in self._codes:
+            ((_, codes),) = self.stream([photo])
+            if isinstance(codes, LesaError):
+                raise codes
+            self._codes[key] = codes
+            if len(self._codes) > KEPT:
+                self._codes.popitem(last=False)
+        self._codes.move_to_end(key)
+        return self._codes[key]
+
+    def stream(
+        self, photos: Iterable[Path | str], batch_size: int = 8
+    ) -> Iterator[tuple[Path | str, Codes | LesaError]]:
+        """Yield (photo, codes) of any number of photos, in order; a photo that cannot be read yields the reason.
+
+        Photos are decoded in threads, a few batches ahead; nothing is kept.
+        """
+        decoded = _decoded(photos, self._decode, ahead=4 * batch_size)
+        while batch := list(itertools.islice(decoded, batch_size)):
+            good = [pixels for _, pixels in batch if not isinstance(pixels, LesaError)]
+            found = iter(self._encode(good))
+            for photo, pixels in batch:
+                yield photo, pixels if isinstance(pixels, LesaError) else next(found)
+
+    def labels(self, names: Sequence[str] | None = None) -> Labels:
+        """Return labels with their vectors, for `rank`; the bundle's own if no names are given.
+
+        Vectors that the bundle does not carry are read from the sources that it was made with, once.
+
+        Raises:
+            LesaError: no label was given, or one has no vector.
+        """
+        if isinstance(names, str):
+            raise LesaError(f"labels is the text {names!r}: give a list of labels")
+        key = self.bundle.about.tags if names is None else tuple(dict.fromkeys(names))
+        if not key:
+            raise LesaError("no label was given: name at least one")
+        if key not in self._labels:
+            if len(self._labels) == KEPT_LABELS:
+                self._labels.pop(next(iter(self._labels)))
+            self._labels[key] = self._find(key)
+        return self._labels[key]
+
+    def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
+        """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`."""
+        by_code_MC = codes.codes_ME @ labels.vectors_CE.T
+        scores_C = select(by_code_MC, self.bundle.about.selection)
+        winner_C = by_code_MC.argmax(axis=0)
+        order = np.argsort(-scores_C, kind="stable")[:top]
+        return [
+            self._tag(labels.names[c], float(scores_C[c]), labels.seen[c], codes, int(winner_C[c]))
+            for c in order.tolist()
+            if threshold is None or scores_C[c] >= threshold
+        ]
+
+    def _tag(self, label: str, score: float, seen: bool, codes: Codes, winner: int) -> Tag:
+        about = self.bundle.about
+        attention = codes.attention_MR[winner].reshape(about.grid)
+        return Tag(label, score, seen, attention, hot_box(attention, seen_box(codes.size, about.preprocessing)))
+
+    def _row(self, name: str) -> int | None:
+        """Return where the bundle carries a name, as written or in lower case."""
+        return self._rows.get(name, self._rows.get(name.lower()))
+
+    def _find(self, names: tuple[str, ...]) -> Labels:
+        rows = {name: row for name in names if (row := self._row(name)) is not None}
+        vectors = {name: self.bundle.vectors_CE[row] for name, row in rows.items()}
+        others = [name for name in names if name not in vectors]
+        if others:
+            vectors |= dict(zip(others, self._embed(others), strict=True))
+        known = self.bundle.about.names
+        seen = tuple(name in rows and known[rows[name]] in self._seen for name in names)
+        return Labels(names, np.stack([vectors[name] for name in names]), seen)
+
+    def _embed(self, names: list[str]) -> Floats:
+        """Return vectors of words that the bundle does not carry.
+
+        One of its own labels is embedded along: other vectors of the same length would give tags without meaning.
+        """
+        about, sources = self.bundle.about, ", ".join(self._space.sources)
+        try:
+            vectors_CE = self._space.embed([about.names[0], *names])
+        except LesaError as error:
+            few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise LesaError(f"for labels that {self.bundle.path} does not carry ({few}): {error}") from None
+        if vectors_CE.shape[1] != about.vector_size or not vectors_CE[0] @ self.bundle.vectors_CE[0] > SAME:
+            raise LesaError(
+                f"{sources} has another vector for {about.names[0]!r} than {self.bundle.path}: give the vectors that "
+                f"it was made with ({', '.join(about.sources)})"
+            )
+        return vectors_CE[1:]
+
+    def _decode(self, photo: Path | str) -> "Pixels":
+        image = open_photo(photo)
+        return Pixels(prepare(image, self.bundle.about.preprocessing), image.size)
+
+    def _encode(self, photos: Sequence["Pixels"]) -> list[Codes]:
+        if not photos:
+            return []
+        if self._run is None:
+            self._run = open_graph(self.bundle)
+        codes_BME, attention_BMR = self._run(np.stack([photo.pixels for photo in photos]))
+        return [Codes(*each) for each in zip(codes_BME, attention_BMR, (p.size for p in photos), strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A decoded photo."""
+
+    pixels: Floats
+    """As the graph takes it: 3, H, W."""
+    size: tuple[int, int]
+    """The upright photo's width and height."""
+
+
+Decoded = tuple[Path | str, Pixels | LesaError]
+
+
+def _decoded(photos: Iterable[Path | str], decode: Callable[[Path | str], Pixels], ahead: int) -> Iterator[Decoded]:
+    """Yield photos in order, decoded in threads at most `ahead` photos before they are needed."""
+
+    def attempt(photo: Path | str) -> Decoded:
+        try:
+            return photo, decode(photo)
+        except LesaError as problem:
+            return photo, problem
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        waiting: deque[Future[Decoded]] = deque()
+        for photo in photos:
+            waiting.append(pool.submit(attempt, photo))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _state(photo: Path) -> tuple[str, int, int]:
+    """Return what changes when a photo does: its absolute path, time of change and size."""
+    try:
+        about = photo.stat()
+    except OSError:
+        raise LesaError(f"{photo} does not exist") from None
+    return str(photo.absolute()), about.st_mtime_ns, about.st_size
+
+
+def open_graph(bundle: Bundle) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return a function from pixels (B, 3, H, W) to codes (B, M, E) and attention (B, M, R), on onnxruntime.
+
+    Raises:
+        LesaError: the graph cannot be opened, or its shapes are not the manifest's.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    # Threads that wait for the next batch must not spin: photos are decoded on the same cores.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(bundle.graph, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime's exceptions share no public base class.
+        raise LesaError(f"the graph of {bundle.path} cannot be opened: {error}") from None
+    about, (rows, columns) = bundle.about, bundle.about.grid
+    side = about.preprocessing.size
+    expected = {
+        "pixels": [3, side, side],
+        "codes": [about.attentions, about.vector_size],
+        "attention": [about.attentions, rows * columns],
+    }
+    found = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
+    if found != expected:
+        raise LesaError(f"the graph of {bundle.path} has the shapes {found}, the manifest says {expected}")
+
+    def run(pixels: Floats) -> tuple[Floats, Floats]:
+        codes_BME, attention_BMR = session.run(["codes", "attention"], {"pixels": pixels})
+        return codes_BME, attention_BMR
+
+    return run
+
+
+def select(by_code_MC: Floats, selection: str) -> Floats:
+    """Reduce each label's dot products with the M codes to its score: the best one, or a soft maximum.
+
+    The soft maximum is log(mean(exp(.))) over the codes: at most the best, and at least the best less log M.
+    """
+    best_C: Floats = by_code_MC.max(axis=0)
+    if selection == "max":
+        return best_C
+    soft_C: Floats = best_C + np.log(np.exp(by_code_MC - best_C).mean(axis=0))
+    return soft_C
+
+
+def hot_box(attention: Floats, box: tuple[float, float, float, float]) -> Box:
+    """Return the box around the regions that are joined to the hottest one and have at least half its attention.
+
+    Args:
+        attention: weights over the grid (rows, columns).
+        box: the part of the photo that the grid covers, in its pixels.
+    """
+    rows, columns = attention.shape
+    start = divmod(int(attention.argmax()), columns)
+    down, across = zip(*_joined(attention >= HOT * attention.max(), start), strict=True)
+    left, top, right, bottom = box
+    wide, high = (right - left) / columns, (bottom - top) / rows
+    return (
+        round(left + min(across) * wide),
+        round(top + min(down) * high),
+        round(left + (max(across) + 1) * wide),
+        round(top + (max(down) + 1) * high),
+    )
+
+
+def _joined(hot: NDArray[np.bool_], start: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return the regions (row, column) that are hot and joined to the start by sides."""
+    joined, edge = {start}, [start]
+    while edge:
+        row, column = edge.pop()
+        around = {(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)}
+        inside = {(r, c) for r, c in around if 0 <= r < hot.shape[0] and 0 <= c < hot.shape[1] and hot[r, c]}
+        edge += inside - joined
+        joined |= inside
+    return joined

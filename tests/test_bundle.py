@@ -1,0 +1,268 @@
+"""A bundle: equal to PyTorch, the same from a zip and a folder, refused where anything was changed."""
+
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load, save
+
+from lesa.bundle import CARD, GRAPH, LABELS, MANIFEST, Bundle, open_bundle, write_bundle
+from lesa.errors import LesaError
+from lesa.images import list_photos
+from lesa.learn.evaluate import evaluate_run, write_evaluation
+from lesa.learn.export import export_run
+from lesa.learn.projection import Extractor
+from lesa.learn.run import Run, load_model
+from lesa.tagger import Tagger
+from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
+
+RUNS: dict[str, dict[str, object]] = {
+    "published, raw regions": {"recipe": "published", "regions": "raw"},
+    "contrastive, projected": {"recipe": "contrastive"},
+    "separate W1, projected": {"recipe": "contrastive", "separate": True},
+    "mean pool": {"recipe": "labelem"},
+}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collection")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LESA_CACHE", str(folder / "cache"))
+        make_collection(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(collection: Path) -> Run:
+    return make_run(collection, collection / "run")
+
+
+@pytest.fixture(scope="module")
+def exported(run: Run, collection: Path) -> Path:
+    write_evaluation(evaluate_run(run, k=(1, 2)), run.folder / "evaluation.json")
+    export_run(run, collection / "small.lesa", licence="CC0-1.0", words=["moon", "cat", "red car"])
+    return collection / "small.lesa"
+
+
+@pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
+def test_its_scores_on_real_photos_are_pytorchs(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
+) -> None:
+    monkeypatch.setenv("LESA_CACHE", str(collection / "cache"))
+    run = make_run(collection, tmp_path / "run", **settings)  # type: ignore[arg-type]
+    assert export_run(run, tmp_path / "a.lesa") < 1e-4
+    photos = [collection / "photos" / name for name in list_photos(collection / "photos")][::3]
+    with torch.inference_mode():
+        regions_BRD = torch.from_numpy(Extractor.from_store(run.recipe.regions).regions(photos))
+        output = load_model(run)(regions_BRD, torch.from_numpy(run.vectors_CE))
+    tagger = Tagger(tmp_path / "a.lesa")
+    expected_BC, winner_BC = output.scores_BC.numpy(), output.winner_BC
+    names = run.vocabulary.names
+    tolerance = 1e-4 * np.ptp(expected_BC)
+    for b, photo in enumerate(photos):
+        tags = {tag.label: tag for tag in tagger.tag(photo, top=None)}
+        scores_C = [tags[name].score for name in names]
+        np.testing.assert_allclose(scores_C, expected_BC[b], rtol=0, atol=tolerance)
+        for c, name in enumerate(names):
+            attention_R = output.attention_BMR[b, winner_BC[b, c]].numpy()
+            np.testing.assert_allclose(tags[name].attention.ravel(), attention_R, atol=1e-4)
+
+
+def test_it_says_what_it_holds(exported: Path, run: Run) -> None:
+    bundle = open_bundle(exported)
+    about = bundle.about
+    assert (about.unseen, about.seen, about.words) == (UNSEEN, SEEN, ("moon", "red car"))
+    assert (about.attentions, about.vector_size, about.selection) == (3, 16, "log-mean-exp")
+    assert about.sources == run.recipe.vectors
+    np.testing.assert_allclose(bundle.vectors_CE, bundle.space.embed(about.names), atol=1e-6)
+
+
+def test_the_card_has_licence_figures_with_their_rules_and_limits(exported: Path, run: Run, tmp_path: Path) -> None:
+    card = open_bundle(exported).card
+    report = json.loads((run.folder / "evaluation.json").read_text())["reports"]["lesa"]["GZSL"]
+    assert "CC0-1.0" in card
+    assert "rules `lesa`" in card
+    assert f"{report['mean_average_precision']:.2f}" in card
+    assert "margins, not probabilities" in card
+    (run.folder / "evaluation.json").rename(tmp_path / "away.json")
+    export_run(run, tmp_path / "b.lesa")
+    (tmp_path / "away.json").rename(run.folder / "evaluation.json")
+    assert "quality of its tags is unknown" in open_bundle(tmp_path / "b.lesa").card
+    assert "unknown: ask who trained them" in open_bundle(tmp_path / "b.lesa").card
+
+
+def test_a_folder_of_its_members_is_the_same_bundle(exported: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(exported) as archive:
+        archive.extractall(tmp_path / "folder")
+    assert_same(open_bundle(tmp_path / "folder"), open_bundle(exported))
+    (tmp_path / "folder" / GRAPH).unlink()
+    with pytest.raises(LesaError, match=r"has no graph\.onnx"):
+        open_bundle(tmp_path / "folder")
+
+
+def test_the_same_content_gives_the_same_bytes(exported: Path, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "again.lesa", open_bundle(exported).about, members_of(exported))
+    assert (tmp_path / "again.lesa").read_bytes() == exported.read_bytes()
+
+
+def assert_same(bundle: Bundle, other: Bundle) -> None:
+    assert bundle.fingerprint == other.fingerprint
+    assert (bundle.about, bundle.graph, bundle.card) == (other.about, other.graph, other.card)
+    np.testing.assert_array_equal(bundle.vectors_CE, other.vectors_CE)
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name != MANIFEST}
+
+
+def pack(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("name", [GRAPH, LABELS, CARD])
+def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(exported) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    changed = members | {name: members[name][:-1] + bytes([members[name][-1] ^ 1])}
+    with pytest.raises(LesaError, match=f"{name} is not what the manifest says"):
+        open_bundle(pack(tmp_path / "changed.lesa", changed))
+    del members[name]
+    with pytest.raises(LesaError, match=f"it has no {name}"):
+        open_bundle(pack(tmp_path / "missing.lesa", members))
+
+
+Change = Callable[[dict[str, object]], object]
+MANIFESTS: dict[str, tuple[Change, str]] = {
+    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-1'"),
+    "another selection": (lambda about: about.update(selection="min"), "selection is 'min'"),
+    "no grid": (lambda about: about.pop("grid"), "damaged"),
+    "grid of one number": (lambda about: about.update(grid=[7]), "damaged"),
+    "an endless grid": (lambda about: about.update(grid=[float("inf"), 7]), "damaged"),
+    "no such filter": (lambda about: about["preprocessing"].update(resample="box"), "damaged"),  # type: ignore[attr-defined]
+    "a photo too large": (lambda about: about["preprocessing"].update(size=10**9, fit="squash"), "damaged"),  # type: ignore[attr-defined]
+    "two colours": (lambda about: about["preprocessing"].update(mean=[0.5, 0.5]), "damaged"),  # type: ignore[attr-defined]
+    "labels no list": (lambda about: about.update(seen="cat"), "damaged"),
+    "a label twice": (lambda about: about.update(seen=["cat"] * 4), "stands twice"),
+    "one label more": (lambda about: about.update(words=[*OTHERS]), "holds vectors of shape"),
+    "another vector size": (lambda about: about.update(vector_size=8), "holds vectors of shape"),
+    "a path up": (lambda about: about["members"].update({"../graph.onnx": ""}), "plain name"),  # type: ignore[attr-defined]
+    "an absolute path": (lambda about: about["members"].update({"/etc/passwd": ""}), "plain name"),  # type: ignore[attr-defined]
+    "a member left out": (lambda about: about["members"].pop(GRAPH), r"lacks graph\.onnx"),  # type: ignore[attr-defined]
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_does_not_fit_is_refused(exported: Path, tmp_path: Path, change: Change, message: str) -> None:
+    with zipfile.ZipFile(exported) as archive:
+        about = json.loads(archive.read(MANIFEST))
+    change(about)
+    with pytest.raises(LesaError, match=message):
+        open_bundle(pack(tmp_path / "a.lesa", {MANIFEST: json.dumps(about).encode(), **members_of(exported)}))
+
+
+@pytest.mark.parametrize("name", ["../graph.onnx", "/graph.onnx", "a/graph.onnx", "..", "C:\\graph.onnx", ".hidden"])
+def test_a_zip_with_a_path_in_it_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(exported) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    with pytest.raises(LesaError, match="not a plain name"):
+        open_bundle(pack(tmp_path / "a.lesa", members | {name: b""}))
+
+
+def test_a_compressed_zip_another_file_and_nothing_are_refused(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(LesaError, match="compressed"):
+        open_bundle(pack(tmp_path / "a.lesa", members_of(exported), zipfile.ZIP_DEFLATED))
+    (tmp_path / "b.lesa").write_bytes(b"no zip")
+    with pytest.raises(LesaError, match="not a bundle"):
+        open_bundle(tmp_path / "b.lesa")
+    with pytest.raises(LesaError, match="does not exist"):
+        open_bundle(tmp_path / "c.lesa")
+
+
+def test_a_pickle_in_place_of_the_labels_is_not_unpickled(exported: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "exploded",)
+
+    members = members_of(exported) | {LABELS: pickle.dumps(Bomb())}
+    write_bundle(tmp_path / "a.lesa", open_bundle(exported).about, members)
+    with pytest.raises(LesaError, match=r"labels\.safetensors cannot be read"):
+        open_bundle(tmp_path / "a.lesa")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_means_and_graphs_of_other_shapes_are_refused(exported: Path, tmp_path: Path, collection: Path) -> None:
+    about, members = open_bundle(exported).about, members_of(exported)
+    labels = save({**load(members[LABELS]), "mean.0": np.zeros(7, np.float32)})
+    write_bundle(tmp_path / "a.lesa", about, members | {LABELS: labels})
+    with pytest.raises(LesaError, match="means of shapes"):
+        open_bundle(tmp_path / "a.lesa")
+    photo = collection / "photos" / "cat-0.jpg"
+    for change in {"attentions": 5}, {"grid": (1, 1)}, {"preprocessing": replace(about.preprocessing, size=32)}:
+        write_bundle(tmp_path / "b.lesa", replace(about, **change), members)
+        with pytest.raises(LesaError, match="has the shapes"):
+            Tagger(tmp_path / "b.lesa").tag(photo)
+    write_bundle(tmp_path / "c.lesa", about, members | {GRAPH: b"no graph"})
+    with pytest.raises(LesaError, match="cannot be opened"):
+        Tagger(tmp_path / "c.lesa").tag(photo)
+
+
+@given(data=st.data())
+def test_a_zip_with_any_byte_changed_is_refused_or_the_same(exported: Path, data: st.DataObject) -> None:
+    content = bytearray(exported.read_bytes())
+    # The zip's own structures: local headers at the start, the directory at the end; contents have hashes.
+    places = st.one_of(st.integers(0, 200), st.integers(len(content) - 400, len(content) - 1))
+    content[data.draw(places)] ^= data.draw(st.integers(1, 255))
+    changed = exported.with_name("changed.lesa")
+    changed.write_bytes(content)
+    try:
+        bundle = open_bundle(changed)
+    except LesaError:
+        return
+    assert_same(bundle, open_bundle(exported))
+
+
+def test_a_model_without_codes_is_not_exported(collection: Path, tmp_path: Path) -> None:
+    run = make_run(collection, tmp_path / "run", recipe="conse")
+    with pytest.raises(LesaError, match="'conse' model, which has no codes"):
+        export_run(run, tmp_path / "a.lesa")
+
+
+def test_regions_that_are_not_the_runs_are_refused(run: Run, collection: Path, tmp_path: Path) -> None:
+    with pytest.raises(LesaError, match="other regions"):
+        export_run(run, tmp_path / "a.lesa", regions=collection / "raw")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_opens_without_pytorch_and_without_the_graphs_runtime(exported: Path) -> None:
+    code = (
+        "import sys; from lesa.tagger import Tagger; Tagger(sys.argv[1]).labels(['cat', 'moon'])\n"
+        "sys.exit(str({'torch', 'onnxruntime', 'scipy', 'pydantic', 'lesa.learn'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, exported], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def test_export_on_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lesa.cli_tag import export
+
+    (tmp_path / "words.txt").write_text("moon\nred car\n")
+    export.main(
+        [str(run.folder), "-o", f"{tmp_path}/x.lesa", "--words", f"{tmp_path}/words.txt"], standalone_mode=False
+    )
+    assert "PyTorch" in capsys.readouterr().out
+    assert open_bundle(tmp_path / "x.lesa").about.words == ("moon", "red car")
