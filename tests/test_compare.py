@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lesa.bootstrap import draw_figures
 from lesa.errors import LesaError
 from lesa.files import read_json
 from lesa.learn.ablate import ablation
@@ -14,6 +15,7 @@ from lesa.learn.compare import chance, read_comparison
 from lesa.learn.compare_table import difference, markdown
 from lesa.learn.datasets import read_dataset
 from lesa.learn.evaluate import evaluate_run
+from lesa.learn.recipe import recipe_settings
 from lesa.learn.run import open_run
 
 Lesa = Callable[..., int]
@@ -114,6 +116,15 @@ def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Pa
         np.mean(values) - np.mean([r["figures"]["ZSL"]["mAP"] for r in results["LESA"]])
     )
     assert f"{found.value:+.1f}" in row
+    # The interval is that of averaged draws, made here from the scores themselves.
+    drawn = {}
+    for name in ("mean pool", "LESA"):
+        runs = [evaluate_run(open_run(compared / name / f"seed-{seed}")) for seed in (0, 1)]
+        unseen = runs[0].vocabulary.unseen_columns
+        figures = [draw_figures(run.scores_NC[:, unseen], run.targets_NC[:, unseen])["mAP"] for run in runs]
+        drawn[name] = np.mean(figures, axis=0)
+    half = 1.959964 * (drawn["mean pool"] - drawn["LESA"]).std(ddof=1)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=1e-3)
     assert 0 < by_chance["ZSL"]["mAP"] < 10
     with (compared / "figures.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -122,9 +133,32 @@ def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Pa
 
 
 def test_a_second_call_trains_nothing_again(compared: Path, config: Path, lesa: Lesa) -> None:
-    before = {path: path.stat().st_mtime_ns for path in compared.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in compared.rglob("judged.json")}
+    assert len(before) == 8
     assert lesa("compare", config, "-o", compared) == 0
-    assert {path: path.stat().st_mtime_ns for path in compared.rglob("*.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in compared.rglob("judged.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 40", "steps = 50", "holds method 'LESA' with other settings"),
+        ("[1e-9, 1e-3]", "[1e-3]", "holds method 'mean pool' with other settings"),
+    ],
+)
+def test_other_settings_than_those_of_the_folder_are_refused(
+    compared: Path,
+    config: Path,
+    tmp_path: Path,
+    lesa: Lesa,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    (tmp_path / "other.toml").write_text(config.read_text().replace(old, new, 1))
+    assert lesa("compare", tmp_path / "other.toml", "-o", compared) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(
@@ -132,9 +166,9 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(
 ) -> None:
     broken = config.read_text().replace('reference = "LESA"', 'reference = "LESA"\nseeds = [0]', 1)
     broken = broken.replace("seeds = [0, 1]\n", "", 1).split("[methods.ceiling]")[0].split('[methods."mean pool"]')[0]
-    broken += '[methods.other]\nrecipe = "contrastive"\nsteps = 5\nvectors = ["nowhere.txt"]\n'
-    (tmp_path / "broken.toml").write_text(broken)
-    assert lesa("compare", tmp_path / "broken.toml", "-o", tmp_path / "out") == 2
+    other = '[methods.other]\nrecipe = "contrastive"\nsteps = 5\nvectors = ["nowhere.txt"]\n'
+    (tmp_path / "broken.toml").write_text(broken.replace("[methods.LESA]", f"{other}\n[methods.LESA]"))
+    assert lesa("compare", tmp_path / "broken.toml", "-o", tmp_path / "out", "--jobs", 2) == 2
     error = capsys.readouterr().err
     assert "other/seed-0" in error
     assert "nowhere.txt" in error
@@ -150,6 +184,13 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(
         ("steps = 40", "stepps = 40", "there is no key 'stepps'"),
         ('"optimiser.learning_rate"', '"optimiser.rate"', "there is no key 'optimiser.rate'"),
         ("[methods.LESA]", '[methods."../LESA"]', "its folder has its name"),
+        ("[methods.LESA]", "[methods.trials]", "no method can be called 'trials'"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "expected different whole numbers"),
+        ("seeds = [0, 1]", "seeds = []", "expected different whole numbers"),
+        ("[1e-9, 1e-3]", "1e-3", "`grid` gives a list for each key"),
+        ("[1e-9, 1e-3]", "[]", "`grid` gives a list for each key"),
+        ("supervised = true", 'supervised = "no"', "`supervised` is true or false"),
+        ("supervised = true", 'dataset = "other"', "`dataset` is the comparison's"),
     ],
 )
 def test_mistakes_in_a_comparison_are_named(config: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -170,7 +211,11 @@ def test_an_ablation_changes_one_thing_at_a_time(demo_data: Path, tmp_path: Path
     recipes = {method.name: method.recipe({}, seed=0) for method in found.methods}
     assert recipes["without diversity loss"].loss.diversity == 0.0
     assert recipes["without diversity loss"].model == recipes["as it is"].model
-    assert all(recipe.epochs == 2 for recipe in recipes.values())
+    base = recipe_settings(recipes.pop("as it is"))
+    for name, recipe in recipes.items():
+        settings = recipe_settings(recipe)
+        changed = {key for key in base if settings[key] != base[key]}
+        assert len(changed) == 1, name
     (tmp_path / "recipe.toml").write_text(places + 'recipe = "contrastive"\n')
     names = [method.name for method in ablation(tmp_path / "recipe.toml", (0,), {}).methods]
     assert "with front" in names

@@ -187,11 +187,11 @@ def evaluate(
     for name, tasks in judged.reports.items():
         print_reports(f"{run}, {split}, rules {name!r}, percent", "task", tasks)
         if per_label:
-            print_per_label(tasks["GZSL"], opened.vocabulary)
+            print_per_label(tasks["GZSL"], judged.vocabulary)
     if save_scores:
         write_scores(judged, save_scores)
         matrices = f"{save_scores / 'scores.npy'} {save_scores / 'targets.npy'}"
-        click.echo(f"next: lesa score {matrices} --unseen {len(opened.vocabulary.unseen)}")
+        click.echo(f"next: lesa score {matrices} --unseen {len(judged.vocabulary.unseen)}")
     click.echo(f"written: {path}")
 
 

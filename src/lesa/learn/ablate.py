@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lesa.errors import LesaError
-from lesa.learn.compare import PLACES, Comparison, Method
+from lesa.learn.compare import Comparison, Method
 from lesa.learn.recipe import make_recipe, merge, read_toml
 
 REFERENCE = "as it is"
@@ -55,7 +55,4 @@ def ablation(path: Path, seeds: tuple[int, ...], overrides: dict[str, Any]) -> C
         merge(settings, changes)
         if make_recipe(settings) != recipe:
             methods.append(Method(name, settings))
-    for key in PLACES:
-        if key not in base:
-            raise LesaError(f"{path}: `{key}` is missing")
     return Comparison(recipe.dataset, seeds, REFERENCE, tuple(methods))

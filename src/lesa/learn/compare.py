@@ -17,11 +17,14 @@ import json
 import multiprocessing
 import re
 import resource
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,8 @@ K = (3, 5)
 RULES = "lesa"
 HELD_OUT = 5
 CHOSEN_BY = ("F1@5", "mAP")
+TRIALS, SUPERVISED = "trials", "supervised"
+"""Folders of the changed data sets."""
 PLACES = ("dataset", "regions", "vectors")
 OWN_KEYS = ("grid", "supervised")
 
@@ -117,16 +122,19 @@ def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[s
     for key in (*PLACES, "methods", "reference"):
         if key not in settings:
             raise LesaError(f"{path}: `{key}` is missing")
+    if not isinstance(settings["methods"], dict) or not all(isinstance(m, dict) for m in settings["methods"].values()):
+        raise LesaError(f"{path}: each method is a table, such as [methods.ESZSL]")
     places = {key: settings[key] for key in PLACES}
+    chosen_seeds = list(seeds or settings.get("seeds", (0, 1, 2)))
+    if not chosen_seeds or len(set(chosen_seeds)) < len(chosen_seeds) or not all(is_seed(s) for s in chosen_seeds):
+        raise LesaError(f"{path}: `seeds` is {chosen_seeds}; expected different whole numbers from 0")
     methods = tuple(read_method(name, table, places, path) for name, table in settings["methods"].items())
     names = [method.name for method in methods]
     if settings["reference"] not in names:
         raise LesaError(
             f"{path}: no method is called {settings['reference']!r}; {did_you_mean(settings['reference'], names)}"
         )
-    return Comparison(
-        str(places["dataset"]), tuple(seeds or settings.get("seeds", (0, 1, 2))), settings["reference"], methods
-    )
+    return Comparison(str(places["dataset"]), tuple(chosen_seeds), settings["reference"], methods)
 
 
 def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
@@ -137,11 +145,47 @@ def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: 
     """
     if not re.fullmatch(r"[\w(][\w ()+.,=-]*", name):
         raise LesaError(f"{path}: method {name!r}: its folder has its name; use letters, digits, blanks and ()+.,=-")
+    if name in (TRIALS, SUPERVISED):
+        raise LesaError(f"{path}: no method can be called {name!r}: a folder of the comparison has that name")
+    grid, supervised = table.get("grid", {}), table.get("supervised", False)
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise LesaError(
+            f'{path}: method {name!r}: `grid` gives a list for each key, such as {{"model.ridge" = [1.0, 10.0]}}'
+        )
+    for key in ("dataset", "seed"):
+        if key in table or key in grid:
+            raise LesaError(f"{path}: method {name!r}: `{key}` is the comparison's, all methods share it")
+    if supervised not in (True, False) or (supervised and grid):
+        raise LesaError(f"{path}: method {name!r}: `supervised` is true or false, and such a method has no grid")
     settings = {**places, **{key: value for key, value in table.items() if key not in OWN_KEYS}}
-    method = Method(name, settings, table.get("grid", {}), table.get("supervised", False))
+    method = Method(name, settings, grid, supervised)
     for trial in method.trials():
         method.recipe(trial, seed=0)
     return method
+
+
+def is_seed(value: Any) -> bool:
+    """Tell whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def refuse_another(comparison: Comparison, out: Path) -> None:
+    """Refuse a folder that holds methods of these names with other settings; write down what it holds now.
+
+    Raises:
+        LesaError: it does; what differs is named.
+    """
+    path = out / "comparison.json"
+    asked: dict[str, Any] = {
+        method.name: [method.settings, method.grid, method.supervised] for method in comparison.methods
+    }
+    begun: dict[str, Any] = read_json(path) if path.exists() else {"dataset": comparison.dataset, "methods": {}}
+    if begun["dataset"] != comparison.dataset:
+        raise LesaError(f"{out} compares methods on {begun['dataset']}, not {comparison.dataset}: give another folder")
+    for name, settings in asked.items():
+        if begun["methods"].get(name, settings) != settings:
+            raise LesaError(f"{out} holds method {name!r} with other settings: rename it, or give another folder")
+    write_json(path, {"dataset": comparison.dataset, "methods": begun["methods"] | asked})
 
 
 # Running
@@ -154,17 +198,21 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
         LesaError: a run failed; the others are kept.
     """
     dataset = read_dataset(comparison.dataset)
+    trial = trial_data(dataset)
+    refuse_few_labels(dataset, trial)
     out.mkdir(parents=True, exist_ok=True)
-    folders = {"trials": trial_data(dataset), "supervised": supervised_data(dataset)}
-    for name, changed in folders.items():
+    refuse_another(comparison, out)
+    for name, changed in {TRIALS: trial, SUPERVISED: supervised_data(dataset)}.items():
         if not (out / name / "dataset.json").exists():
             write_dataset(changed, out / name)
+        elif read_dataset(out / name).source != changed.source:
+            raise LesaError(f"{comparison.dataset} is not the data set that {out} was begun with: give another folder")
     threads = max(torch.get_num_threads() // jobs, 1)
 
     def job(method: Method, setting: Mapping[str, Any], seed: int, folder: Path, on_test: bool) -> Job:
         recipe = method.recipe(setting, seed)
         if method.supervised or not on_test:
-            recipe = replace(recipe, dataset=str(out / ("supervised" if method.supervised else "trials")))
+            recipe = replace(recipe, dataset=str(out / (SUPERVISED if method.supervised else TRIALS)))
         return Job(recipe, folder, comparison.dataset, on_test, device, threads)
 
     trials = {
@@ -191,7 +239,10 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
         for method in comparison.methods
     }
     run_jobs([each for group in finals.values() for each in group], jobs, "runs")
-    return {name: [read_json(each.folder / "judged.json") for each in group] for name, group in finals.items()}
+    return {
+        name: [read_json(each.folder / "judged.json") | {"seed": each.recipe.seed} for each in group]
+        for name, group in finals.items()
+    }
 
 
 def choose(method: Method, trials: Sequence[Job], path: Path) -> None:
@@ -225,6 +276,20 @@ def trial_data(dataset: Dataset) -> Dataset:
     return Dataset(f"{dataset.name}-trials", vocabulary, splits, source)
 
 
+def refuse_few_labels(dataset: Dataset, trial: Dataset) -> None:
+    """Refuse a data set whose tasks have fewer labels than K, before anything is trained.
+
+    Raises:
+        LesaError: it is one.
+    """
+    for names in (dataset.vocabulary.unseen, trial.vocabulary.unseen, trial.vocabulary.seen):
+        if names != () and len(names) < max(K):
+            raise LesaError(
+                f"data set {dataset.name!r}: K is {max(K)}, but a task has {len(names)} labels only (a fifth of the "
+                "seen labels is held out for the trials)"
+            )
+
+
 def supervised_data(dataset: Dataset) -> Dataset:
     """Return the data set with every label as a seen one, in the same columns."""
     vocabulary = Vocabulary(unseen=(), seen=dataset.vocabulary.names)
@@ -241,12 +306,28 @@ def run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
     left = [each for each in todo if not (each.folder / "judged.json").exists()]
     if not left:
         return
-    with ThreadPoolExecutor(jobs) as pool, progress_bar(title, len(left)) as advance:
+    with stopping_children(), ThreadPoolExecutor(jobs) as pool, progress_bar(title, len(left)) as advance:
         for number, (each, problem) in enumerate(zip(left, pool.map(run_alone, left), strict=True), start=1):
             if problem:
                 pool.shutdown(cancel_futures=True)
                 raise LesaError(f"{each.folder}: {problem}")
             advance(number, len(left), str(each.folder))
+
+
+@contextmanager
+def stopping_children() -> Iterator[None]:
+    """Let SIGTERM stop the runs, too, each with a checkpoint; SIGINT reaches them by itself."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_alone(job: Job) -> str:
@@ -257,10 +338,11 @@ def run_alone(job: Job) -> str:
     process.start()
     sender.close()
     try:
-        return str(receiver.recv())
+        problem = str(receiver.recv())
     except EOFError:
-        process.join()
-        return f"its process ended with code {process.exitcode}"
+        problem = ""
+    process.join()
+    return problem or (f"its process ended with code {process.exitcode}" if process.exitcode else "")
 
 
 def do_job(job: Job, sender: Any) -> None:
@@ -276,6 +358,8 @@ def do_job(job: Job, sender: Any) -> None:
         sender.send("")
     except (LesaError, OSError) as error:
         sender.send(str(error))
+    except KeyboardInterrupt:
+        sender.send("stopped; the same command goes on")
 
 
 def judge_validation(run: Run) -> dict[str, Any]:
@@ -290,7 +374,7 @@ def judge_test(run: Run, dataset: str) -> dict[str, Any]:
     judged = evaluate_run(run, rules=[RULES], k=K)
     vocabulary = read_dataset(dataset).vocabulary
     figures, draws = {}, {}
-    for task, part in tasks(vocabulary, judged.scores_NC.shape[1]).items():
+    for task, part in tasks(vocabulary, judged.vocabulary).items():
         matrices = judged.scores_NC[:, part], judged.targets_NC[:, part]
         figures[task] = evaluate(*matrices, RULES, K).figures()
         drawn = draw_figures(*matrices, RULES, K)
@@ -298,12 +382,12 @@ def judge_test(run: Run, dataset: str) -> dict[str, Any]:
     return {"figures": figures, "draws": draws}
 
 
-def tasks(vocabulary: Vocabulary, scored: int) -> dict[str, slice]:
-    """Return the columns of each task; a method that scored the seen labels only has one."""
-    labels = len(vocabulary.names)
-    if scored < labels:
-        return {"seen": slice(0, scored)}
-    return {"ZSL": vocabulary.unseen_columns, "GZSL": slice(0, labels), "seen": vocabulary.seen_columns}
+def tasks(vocabulary: Vocabulary, scored: Vocabulary) -> dict[str, slice]:
+    """Return the columns of each task that has labels; a method that scored the seen labels only has one."""
+    if scored.names != vocabulary.names:
+        return {"seen": slice(0, len(scored.names))}
+    parts = {"ZSL": vocabulary.unseen_columns, "GZSL": slice(0, len(vocabulary.names)), "seen": vocabulary.seen_columns}
+    return parts if vocabulary.unseen else {"seen": vocabulary.seen_columns}
 
 
 def chance(dataset: str, draws: int = 20) -> dict[str, dict[str, float]]:
@@ -314,7 +398,7 @@ def chance(dataset: str, draws: int = 20) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(draws):
         scores_NC = generator.random(targets_NC.shape, dtype=np.float32)
-        for task, part in tasks(data.vocabulary, targets_NC.shape[1]).items():
+        for task, part in tasks(data.vocabulary, data.vocabulary).items():
             for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES, K).figures().items():
                 found.setdefault(task, {}).setdefault(name, []).append(value)
     return {task: {name: float(np.mean(values)) for name, values in each.items()} for task, each in found.items()}

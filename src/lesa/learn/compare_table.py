@@ -34,7 +34,7 @@ def write_results(results: Results, by_chance: Chance, reference: str, out: Path
 def markdown(results: Results, by_chance: Chance, reference: str) -> str:
     """Return the tables: figures by task, with spread over seeds and difference to the reference; time and memory."""
     parts = [LEGEND.format(reference=reference)]
-    for task, title in TITLES.items():
+    for task, title in ((task, title) for task, title in TITLES.items() if task in by_chance):
         parts += [f"## {title}", task_table(results, by_chance, reference, task)]
     parts += ["## Time and memory", cost_table(results)]
     return "\n\n".join(parts) + "\n"
@@ -111,19 +111,22 @@ def write_csv(results: Results, path: Path) -> None:
     """Write a row a method, seed, task and figure."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", "run", "task", "figure", "percent"])
+        writer.writerow(["method", "seed", "task", "figure", "percent"])
         for name, runs in results.items():
-            for number, run in enumerate(runs):
+            for run in runs:
                 for task, figures in run["figures"].items():
-                    writer.writerows([name, number, task, figure, f"{value:.4f}"] for figure, value in figures.items())
+                    writer.writerows(
+                        [name, run["seed"], task, figure, f"{value:.4f}"] for figure, value in figures.items()
+                    )
 
 
 def draw(results: Results, by_chance: Chance, path: Path) -> None:
-    """Draw every run as a dot, and each method's mean as a bar, for F1@3 and mAP of ZSL and GZSL."""
+    """Draw every run as a dot and each method's mean as a bar: F1@3 and mAP of ZSL and GZSL, or of the seen labels."""
     from matplotlib.figure import Figure
 
-    panels = [(task, name) for task in ("ZSL", "GZSL") for name in ("F1@3", "mAP")]
-    methods = [name for name, runs in results.items() if "ZSL" in runs[0]["figures"]][::-1]
+    drawn = ("ZSL", "GZSL") if "ZSL" in by_chance else ("seen",)
+    panels = [(task, name) for task in drawn for name in ("F1@3", "mAP")]
+    methods = [name for name, runs in results.items() if drawn[0] in runs[0]["figures"]][::-1]
     figure = Figure(figsize=(11, 1.2 + 0.3 * len(methods)), layout="constrained")
     for axes, (task, name) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
         for row, method in enumerate(methods):

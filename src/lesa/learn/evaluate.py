@@ -33,6 +33,8 @@ class Evaluation:
     """The scores that were judged, unseen columns first; of a model that knows seen labels only, those."""
     targets_NC: NDArray[np.int8]
     """Their targets."""
+    vocabulary: Vocabulary
+    """The labels of their columns."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `evaluation.json` holds."""
@@ -85,7 +87,9 @@ def evaluate_run(
     scores_NC = predict(model, store, store.index(part.photos), torch.from_numpy(run.vectors_CE[columns]))
     targets_NC = part.targets.dense(columns=columns)
     reports = {name: by_task(scores_NC, targets_NC, vocabulary, rules=name, k=k) for name in rules}
-    return Evaluation(run, data.name, split, checkpoint or run.recipe.report, reports, scores_NC, targets_NC)
+    return Evaluation(
+        run, data.name, split, checkpoint or run.recipe.report, reports, scores_NC, targets_NC, vocabulary
+    )
 
 
 def refuse_other_regions(run: Run, store: RegionStore) -> None:
@@ -108,5 +112,5 @@ def write_scores(evaluation: Evaluation, folder: Path) -> None:
     for name, matrix_NC in ("scores", evaluation.scores_NC), ("targets", evaluation.targets_NC):
         with replacing(folder / f"{name}.npy") as temporary:
             np.save(temporary, matrix_NC)
-    vocabulary = evaluation.run.vocabulary
+    vocabulary = evaluation.vocabulary
     write_json(folder / "labels.json", {"unseen": list(vocabulary.unseen), "seen": list(vocabulary.seen)})

@@ -215,7 +215,12 @@ class SharedMultiAttention(Model):
 
 
 class MeanPool(Model):
-    """The control: the mean region in place of the attentions, `s[b,c] = mean_r f[b,r] W . v[c]`, called as LESA is."""
+    """The control: the mean region in place of the attentions, `s[b,c] = mean_r f[b,r] W . v[c]`, called as LESA is.
+
+    With the ranking hinge (recipe `labelem`) it is LabelEM (Akata et al., "Label-Embedding for Image Classification",
+    TPAMI 2016, section 3): a bilinear compatibility of image feature and label embedding. Ours: LESA's mean over the
+    violating pairs in place of ALE's weights by rank, which WARP has (loss `warp`).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lesa.errors import LesaError
 from lesa.learn.baselines.eszsl import RidgeRegression, add_ridge
 from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
 
@@ -68,7 +69,13 @@ class Fast0TagLinear(Model):
         self.regression.add(regions_BRD[paired_B].mean(dim=1), directions)
 
     def solve(self) -> None:
-        """Set the map from feature to direction."""
+        """Set the map from feature to direction.
+
+        Raises:
+            LesaError: no photo has both a present and an absent label.
+        """
+        if not self.regression.get_buffer("count"):
+            raise LesaError("no training photo has a present and an absent label, which 'fast0tag-linear' ranks")
         weight_DE, mean_D, mean_E = self.regression.solve(self.config.ridge)
         with torch.no_grad():
             self.direction.weight.copy_(weight_DE.T)
