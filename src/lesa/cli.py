@@ -10,6 +10,7 @@ import click
 
 from lesa import __version__
 from lesa.cli_prepare import prepare
+from lesa.cli_search import index, search
 from lesa.cli_tables import print_table
 from lesa.cli_tag import export, tag
 from lesa.cli_write import write
@@ -45,11 +46,12 @@ def cli() -> None:
     the paper's tables            lesa reproduce
     trained run -> bundle         lesa export
     bundle x photos -> tags       lesa tag, lesa write
+    words -> photos               lesa index, lesa search
     everything on embedded data   lesa demo
     """
 
 
-for command in (prepare, export, tag, write):
+for command in (prepare, export, tag, write, index, search):
     cli.add_command(command)
 
 

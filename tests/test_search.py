@@ -1,0 +1,399 @@
+"""An index of photos' codes: kept up to date without reading photos twice, searched by words and by a photo."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.special import logsumexp
+from scipy.stats import spearmanr
+from sklearn.metrics.pairwise import cosine_similarity
+
+from lesa import search
+from lesa.cli_search import index as index_command
+from lesa.cli_search import search as search_command
+from lesa.errors import LesaError
+from lesa.files import read_json, write_json
+from lesa.images import list_photos
+from lesa.learn.datasets.demo import unpack_demo
+from lesa.learn.export import export_run
+from lesa.learn.recipe import make_recipe
+from lesa.learn.train import train
+from lesa.search import Changes, Index, pack, update_index
+from lesa.tagger import Codes, Tagger
+from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
+
+WORDS = UNSEEN + SEEN + OTHERS
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collection")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LESA_CACHE", str(folder / "cache"))
+        make_collection(folder)
+    export_run(make_run(folder, folder / "run"), folder / "small.lesa")
+    export_run(make_run(folder, folder / "other-run", attentions=2), folder / "other.lesa")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tagger(collection: Path) -> Tagger:
+    return Tagger(collection / "small.lesa")
+
+
+@pytest.fixture(scope="module")
+def index(collection: Path, tagger: Tagger) -> Index:
+    update_index(collection / "index", collection / "photos", tagger)
+    return Index(collection / "index", tagger)
+
+
+@pytest.fixture
+def photos(collection: Path, tmp_path: Path) -> Path:
+    """A copy of the photos to change."""
+    return shutil.copytree(collection / "photos", tmp_path / "photos")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BLOCK", 5)
+    monkeypatch.setattr(search, "ROWS_AT_ONCE", 7)
+
+
+def found(index: Index, word: str = "moon") -> dict[str, float]:
+    return {hit.photo: hit.score for hit in index.find(word, top=len(index))}
+
+
+# Searching
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagger: Tagger, word: str) -> None:
+    update_index(collection / "index", collection / "photos", tagger)
+    index = Index(collection / "index", tagger)
+    tags = {name: tagger.tag(collection / "photos" / name, [word])[0] for name in list_photos(collection / "photos")}
+    hits = index.find(word, top=100)
+    assert len(hits) == len(index) == 24
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    # Six crops of each of four photos: some scores are nearly the same.
+    assert spearmanr([hit.score for hit in hits], [tags[hit.photo].score for hit in hits]).statistic > 0.99
+    for hit in hits:
+        assert hit.size == (120, 80)
+        record = pack(tagger.codes(collection / "photos" / hit.photo), tagger.bundle.about.grid)
+        # No score depends on a code's number by more than the vector's: half a step each at most.
+        most = record["scales"].max() / 2 * np.abs(tagger.labels([word]).vectors_CE).sum()
+        assert hit.score == pytest.approx(tags[hit.photo].score, abs=float(most))
+    assert np.mean([hit.box == tags[hit.photo].box for hit in hits]) > 0.9
+    assert index.find(word, top=3) == hits[:3]
+
+
+def test_a_score_is_the_float64_one_of_the_stored_codes(collection: Path, index: Index, tagger: Tagger) -> None:
+    vector_E = tagger.labels(["moon"]).vectors_CE[0].astype(np.float64)
+    for name, score in found(index).items():
+        record = pack(tagger.codes(collection / "photos" / name), tagger.bundle.about.grid)
+        by_code_M = (record["codes"].astype(np.float64) @ vector_E) * record["scales"]
+        assert score == pytest.approx(logsumexp(by_code_M) - np.log(len(by_code_M)), abs=1e-4)
+
+
+def test_photos_alike_are_those_whose_codes_are_nearest_either_way(
+    collection: Path, index: Index, tagger: Tagger
+) -> None:
+    names, given_photo = list_photos(collection / "photos"), collection / "photos" / "coffee-3.jpg"
+    hits = index.like(given_photo, top=100)
+    assert hits[0].photo == given_photo.name
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
+    scores = {hit.photo: hit.score for hit in hits}
+    for name in names:
+        codes = (tagger.codes(given_photo).codes_ME, tagger.codes(collection / "photos" / name).codes_ME)
+        cosines_MM = cosine_similarity(*codes)
+        expected = (cosines_MM.max(axis=0).mean() + cosines_MM.max(axis=1).mean()) / 2
+        assert scores[name] == pytest.approx(expected, abs=5e-3)
+        # Symmetric: the other photo finds this one with the same score.
+        back = {hit.photo: hit.score for hit in index.like(collection / "photos" / name, top=100)}
+        assert back[given_photo.name] == pytest.approx(scores[name], abs=5e-3)
+
+
+CODES = arrays.arrays(
+    np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-100, 100, width=32)
+)
+
+
+@given(codes_ME=CODES)
+def test_eight_bits_are_within_half_a_step_of_each_code(codes_ME: np.ndarray) -> None:
+    attention_MR = np.full((len(codes_ME), 6), 1 / 6, dtype=np.float32)
+    record = pack(Codes(codes_ME, attention_MR, (30, 20)), (2, 3))
+    near_ME = record["codes"] * record["scales"][:, None].astype(np.float64)
+    step_M1 = np.abs(codes_ME.astype(np.float64)).max(axis=1, keepdims=True) / 127
+    assert (np.abs(near_ME - codes_ME) <= step_M1 * 0.5001 + 1e-30).all()
+    assert record["boxes"].tolist() == [[0, 0, 3, 2]] * len(codes_ME)
+
+
+def test_words_without_vectors_are_refused(index: Index) -> None:
+    with pytest.raises(LesaError, match="has no vector for 'qwertz'"):
+        index.find("qwertz")
+
+
+# Keeping an index up to date
+
+
+def test_new_changed_and_removed_photos_are_noticed_and_no_other_is_read(
+    photos: Path, tmp_path: Path, tagger: Tagger, small_blocks: None
+) -> None:
+    path = tmp_path / "index"
+    assert update_index(path, photos, tagger) == Changes(24, 0, 0, 0, {})
+    before = found(Index(path, tagger))
+    # Unreadable now, though size and time are as they were: it is not read again.
+    about = (photos / "cat-1.jpg").stat()
+    (photos / "cat-1.jpg").write_bytes(b"x" * about.st_size)
+    os.utime(photos / "cat-1.jpg", ns=(about.st_atime_ns, about.st_mtime_ns))
+    shutil.copy(photos / "rocket-0.jpg", photos / "cat-0.jpg")
+    (photos / "coffee-0.jpg").unlink()
+    (photos / "deep").mkdir()
+    shutil.copy(photos / "rocket-0.jpg", photos / "deep" / "new.jpg")
+    assert update_index(path, photos, tagger) == Changes(1, 1, 1, 22, {})
+    after = found(Index(path, tagger))
+    assert after.keys() == before.keys() - {"coffee-0.jpg"} | {"deep/new.jpg"}
+    assert [after["cat-0.jpg"], after["deep/new.jpg"]] == pytest.approx([before["rocket-0.jpg"]] * 2, abs=1e-3)
+    assert all(after[name] == before[name] for name in before if name not in ("cat-0.jpg", "coffee-0.jpg"))
+    files = contents(path)
+    assert update_index(path, photos, tagger) == Changes(0, 0, 0, 24, {})
+    assert contents(path) == files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_photos_that_cannot_be_read_are_listed_and_tried_again(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    path, good = tmp_path / "index", (photos / "cat-0.jpg").read_bytes()
+    for name in ("cat-0.jpg", "cat-1.jpg"):
+        (photos / name).write_bytes(b"no photo")
+    changes = update_index(path, photos, tagger)
+    assert (changes.new, sorted(changes.failed)) == (22, ["cat-0.jpg", "cat-1.jpg"])
+    assert "cat-0.jpg is not a photo" in changes.failed["cat-0.jpg"]
+    assert Index(path, tagger).failed == changes.failed
+    assert update_index(path, photos, tagger) == Changes(0, 0, 0, 22, changes.failed)
+    (photos / "cat-0.jpg").write_bytes(good)
+    (photos / "cat-1.jpg").unlink()
+    (photos / "cat-2.jpg").write_bytes(b"damaged since")
+    changes = update_index(path, photos, tagger)
+    assert (changes.new, changes.changed, changes.removed, list(changes.failed)) == (1, 0, 1, ["cat-2.jpg"])
+    assert found(Index(path, tagger)).keys() == set(list_photos(photos)) - {"cat-2.jpg"}
+
+
+@pytest.mark.parametrize("after", [1, 4, 12, 23])
+def test_work_that_stopped_loses_less_than_a_block(
+    photos: Path, tmp_path: Path, tagger: Tagger, small_blocks: None, after: int
+) -> None:
+    def stop(done: int, total: int) -> None:
+        assert total == 24
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_index(tmp_path / "index", photos, tagger, stop)
+    # Stopped in the middle of a commit, too.
+    for name in ("codes-00000.i8", "photos-00000.jsonl"):
+        with (tmp_path / "index" / name).open("ab") as file:
+            file.write(b'{"photo": "cut')
+    if after > 5:
+        assert len(Index(tmp_path / "index", tagger)) == after // 5 * 5
+    changes = update_index(tmp_path / "index", photos, tagger)
+    assert (changes.unchanged, changes.new) == (after // 5 * 5, 24 - after // 5 * 5)
+    update_index(tmp_path / "whole", photos, tagger)
+    stopped, whole = found(Index(tmp_path / "index", tagger)), found(Index(tmp_path / "whole", tagger))
+    assert stopped == pytest.approx(whole, abs=1e-3)
+
+
+def test_an_index_of_mostly_outdated_codes_is_written_anew(
+    photos: Path, tmp_path: Path, tagger: Tagger, small_blocks: None
+) -> None:
+    path = tmp_path / "index"
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    update_index(path, photos, tagger)
+    before, size = found(Index(path, tagger)), (path / "codes-00000.i8").stat().st_size
+    for name in sorted(before)[:13]:
+        (photos / name).unlink()
+    changes = update_index(path, photos, tagger)
+    assert (changes.removed, changes.unchanged) == (13, 11)
+    assert sorted(contents(path)) == ["codes-00001.i8", "manifest.json", "photos-00001.jsonl"]
+    assert (path / "codes-00001.i8").stat().st_size * 24 == size * 11
+    index = Index(path, tagger)
+    assert found(index) == {name: before[name] for name in sorted(before)[13:]}
+    assert list(index.failed) == ["broken.jpg"]
+    assert update_index(path, photos, tagger).unchanged == 11
+
+
+def test_a_folder_that_moved_is_known_and_another_one_is_refused(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    update_index(tmp_path / "index", photos, tagger)
+    moved = photos.rename(tmp_path / "moved")
+    assert update_index(tmp_path / "index", moved, tagger) == Changes(0, 0, 0, 24, {})
+    assert Index(tmp_path / "index", tagger).folder == moved
+    (tmp_path / "others").mkdir()
+    with pytest.raises(LesaError, match="others holds no photo"):
+        update_index(tmp_path / "index", tmp_path / "others", tagger)
+    shutil.copy(moved / "cat-0.jpg", tmp_path / "others" / "else.jpg")
+    with pytest.raises(LesaError, match=r"no photo of it is in .*others: give another index"):
+        update_index(tmp_path / "index", tmp_path / "others", tagger)
+    assert len(Index(tmp_path / "index", tagger)) == 24
+
+
+def test_an_index_of_another_bundle_is_refused(collection: Path, index: Index) -> None:
+    before, other = contents(collection / "index"), Tagger(collection / "other.lesa")
+    with pytest.raises(LesaError, match=r"made with another bundle \(.*small\.lesa\) than .*other\.lesa"):
+        Index(collection / "index", other)
+    with pytest.raises(LesaError, match="made with another bundle"):
+        update_index(collection / "index", collection / "photos", other)
+    assert contents(collection / "index") == before
+
+
+def test_what_is_no_index_or_a_damaged_one_is_refused(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    with pytest.raises(LesaError, match="is not an index"):
+        Index(photos, tagger)
+    with pytest.raises(LesaError, match="is no index but holds something else"):
+        update_index(photos, photos, tagger)
+    path = tmp_path / "index"
+    update_index(path, photos, tagger)
+    whole = contents(path)
+    for name in ("codes-00000.i8", "photos-00000.jsonl"):
+        (path / name).write_bytes(whole[name][:-1])
+        for attempt in (lambda: Index(path, tagger), lambda: update_index(path, photos, tagger)):
+            with pytest.raises(LesaError, match=f"{name} has .* bytes, expected"):
+                attempt()
+        (path / name).write_bytes(whole[name])
+    (path / "photos-00000.jsonl").write_bytes(whole["photos-00000.jsonl"].replace(b'"photo"', b'"Photo"', 1))
+    with pytest.raises(LesaError, match=r"photos-00000\.jsonl:1 is no line of an index"):
+        Index(path, tagger)
+
+
+def test_a_second_writer_is_noticed(photos: Path, tmp_path: Path, tagger: Tagger, small_blocks: None) -> None:
+    def disturb(done: int, total: int) -> None:
+        if done == 7:
+            update_index(tmp_path / "index", photos, tagger)
+
+    with pytest.raises(LesaError, match="let one `lesa index` write it at a time"):
+        update_index(tmp_path / "index", photos, tagger, disturb)
+    assert len(Index(tmp_path / "index", tagger)) == 24
+
+
+# On the command line
+
+
+def run(command: click.Command, *arguments: object) -> None:
+    command.main([str(each) for each in arguments], standalone_mode=False)
+
+
+def test_the_commands_index_and_search(
+    photos: Path, collection: Path, tmp_path: Path, tagger: Tagger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "index"
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    (photos / os.fsdecode(b"caf\xe9.jpg")).write_bytes((photos / "cat-0.jpg").read_bytes())
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path)
+    printed = capsys.readouterr()
+    assert printed.out == f"{path}: 25 new, 0 changed, 0 removed, 0 as they were, 1 failed\n"
+    assert f"lesa: {photos / 'broken.jpg'} is not a photo that can be read\n" in printed.err
+    run(search_command, path, "red car", "--top", 3, "--format", "jsonl")
+    hits = Index(path, tagger).find("red car", top=3)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"photo": str(photos / hit.photo), "score": round(hit.score, 4), "box": [*hit.box], "size": [120, 80]}
+        for hit in hits
+    ]
+    run(search_command, path, "--like", photos / "cat-0.jpg", "--top", 2)
+    table = capsys.readouterr().out
+    assert "cat-0.jpg" in table
+    assert "caf\\udce9.jpg" in table
+    assert "(25 photos)" in table
+    for wrong in ([], ["moon", "--like", photos / "cat-0.jpg"]):
+        with pytest.raises(LesaError, match="and not both"):
+            run(search_command, path, *wrong)
+
+
+def test_a_bundle_that_moved_is_named(
+    photos: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(collection / "small.lesa", tmp_path / "a.lesa")
+    update_index(tmp_path / "index", photos, Tagger(tmp_path / "a.lesa"))
+    (tmp_path / "a.lesa").rename(tmp_path / "b.lesa")
+    with pytest.raises(LesaError, match=r"a\.lesa does not exist"):
+        run(search_command, tmp_path / "index", "cat")
+    run(search_command, tmp_path / "index", "cat", "--bundle", tmp_path / "b.lesa")
+    assert "cat" in capsys.readouterr().out
+
+
+LIGHT = """
+import sys
+from lesa.cli_search import index, search
+try: {}.main(sys.argv[1:], prog_name="lesa")
+except SystemExit as done: code = done.code
+sys.stderr.write(" ".join(sorted({} & set(sys.modules))))
+sys.exit(code)
+"""
+LEARNING = {"torch", "transformers", "scipy", "pydantic", "onnx", "matplotlib", "sentence_transformers", "lesa.learn"}
+
+
+def test_searching_never_imports_pytorch(collection: Path, index: Index) -> None:
+    command = [collection / "index", "Paris", "--format", "jsonl"]
+    program = [sys.executable, "-c", LIGHT.format("search", LEARNING | {"onnxruntime"}), *command]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 10
+
+
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_help_imports_nothing_that_takes_time(command: str) -> None:
+    heavy = LEARNING | {"onnxruntime", "numpy", "PIL", "safetensors"}
+    program = [sys.executable, "-c", LIGHT.format(command, heavy), "--help"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Example:" in done.stdout
+
+
+# On real photos, with codes of a trained model
+
+
+@pytest.fixture
+def demo_tagger(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tagger:
+    """A tagger with unit codes times a learned temperature: their length is far from one."""
+    monkeypatch.setenv("LESA_CACHE", str(tmp_path / "cache"))
+    unpack_demo(tmp_path)
+    about = read_json(tmp_path / "regions" / "manifest.json")
+    about["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
+    write_json(tmp_path / "regions" / "manifest.json", about)
+    places = {"dataset": str(tmp_path / "dataset"), "regions": str(tmp_path / "regions")}
+    recipe = {"recipe": "contrastive", **places, "vectors": [str(tmp_path / "vectors.safetensors")], "epochs": 1}
+    export_run(train(make_recipe(recipe), tmp_path / "run"), tmp_path / "demo.lesa")
+    return Tagger(tmp_path / "demo.lesa")
+
+
+@pytest.mark.shared
+def test_eight_bits_rank_real_photos_as_float_codes_do(demo_tagger: Tagger, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "photos"
+    changes = update_index(tmp_path / "index", folder, demo_tagger)
+    assert not changes.failed
+    index, labels = Index(tmp_path / "index", demo_tagger), demo_tagger.labels()
+    names = list_photos(folder)
+    by_photo_N = [codes for _, codes in demo_tagger.stream(folder / name for name in names)]
+    exact = [{tag.label: tag for tag in demo_tagger.rank(codes, labels, top=None)} for codes in by_photo_N]
+    agreement, overlap, same_place = [], [], []
+    for word in labels.names[::5]:
+        hits = index.find(word, top=len(names))
+        float_N = np.array([tags[word].score for tags in exact])
+        found_N = {hit.photo: hit for hit in hits}
+        agreement.append(spearmanr(float_N, [found_N[name].score for name in names]).statistic)
+        best = {names[n] for n in np.argsort(-float_N)[:20]}
+        overlap.append(len(best & {hit.photo for hit in hits[:20]}) / 20)
+        same_place.append(
+            np.mean([found_N[name].box == tags[word].box for name, tags in zip(names, exact, strict=True)])
+        )
+    assert min(agreement) > 0.999
+    assert np.mean(overlap) > 0.98
+    assert np.mean(same_place) > 0.95
