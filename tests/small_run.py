@@ -59,14 +59,14 @@ def make_dataset(photos: list[str]) -> Dataset:
     return Dataset("small", vocabulary, {"train": split("0123"), "validation": split("4"), "test": split("5")}, {})
 
 
-def save_backbone(folder: Path) -> None:
-    """Save a small ResNet with random weights in the format that `hf:FOLDER` reads."""
+def save_backbone(folder: Path, side: int = 64) -> None:
+    """Save a small ResNet with random weights, for photos of `side` pixels, in the format that `hf:FOLDER` reads."""
     from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
 
     torch.manual_seed(0)
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     ResNetModel(config).eval().save_pretrained(folder)
-    ConvNextImageProcessorPil(size={"shortest_edge": 64}, crop_pct=1.0).save_pretrained(folder)
+    ConvNextImageProcessorPil(size={"shortest_edge": side}, crop_pct=1.0).save_pretrained(folder)
 
 
 def make_run(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lesa.files import read_json
 from lesa.learn.features import RegionStore, read_failed
+from small_run import save_backbone
 
 Lesa = Callable[..., int]
 # scikit-image carries these photos in its package; crops of them make a small collection.
@@ -46,22 +46,12 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["cat", "cup", "person", "sky", "animal", "table", "flag"]
     table = [f"{word} {' '.join(f'{x:.4f}' for x in random.normal(size=16))}" for word in words]
     (folder / "vectors.txt").write_text("\n".join(table) + "\n")
-    save_backbone(folder / "backbone")
+    save_backbone(folder / "backbone", side=96)
     (folder / "recipe.toml").write_text(
         f'dataset = "{folder}/set"\nregions = "{folder}/regions"\nvectors = ["{folder}/vectors.txt"]\nepochs = 3\n'
         "model.attentions = 3\n"
     )
     return folder
-
-
-def save_backbone(folder: Path) -> None:
-    """Save a small ResNet with random weights in the format that `hf:FOLDER` reads."""
-    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
-
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    ResNetModel(config).eval().save_pretrained(folder)
-    ConvNextImageProcessorPil(size={"shortest_edge": 96}, crop_pct=1.0).save_pretrained(folder)
 
 
 def test_own_photos_go_from_files_to_pictures(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from lesa.files import read_json, read_lines, write_json
 from lesa.learn import reproduce as reproducing
@@ -20,6 +19,7 @@ from lesa.protocols import RULES, evaluate
 from lesa.published import published_rows
 from nus_wide_tree import CONCEPTS, build_nus_wide
 from open_images_tree import build_open_images
+from small_run import save_backbone
 
 Lesa = Callable[..., int]
 
@@ -27,18 +27,13 @@ Lesa = Callable[..., int]
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """NUS-WIDE's files with photos, word vectors, and a small backbone, in one folder."""
-    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
-
     folder = tmp_path_factory.mktemp("nus-wide")
     build_nus_wide(folder, with_photos=True)
     words = {*CONCEPTS, *read_lines(folder / "NUS_WID_Tags" / "TagList1k.txt")}
     random = np.random.default_rng(0)
     lines = [f"{word} {' '.join(f'{x:.3f}' for x in random.normal(size=12))}" for word in sorted(words)]
     (folder / "vectors.txt").write_text("\n".join(lines) + "\n")
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    ResNetModel(config).eval().save_pretrained(folder / "backbone")
-    ConvNextImageProcessorPil(size={"shortest_edge": 96}, crop_pct=1.0).save_pretrained(folder / "backbone")
+    save_backbone(folder / "backbone", side=96)
     return folder
 
 

@@ -259,6 +259,7 @@ class _Writer:
             self.commit()
 
     def commit(self) -> None:
+        """Append what was gathered to the two files; the manifest, replaced last, makes it count."""
         codes, journal = _files(self._path, self.about)
         lines = "".join(self._lines).encode("ascii")
         _append(codes, self.about["rows"] * self.about["record"], b"".join(row.tobytes() for row in self._new))

@@ -130,6 +130,20 @@ class Model(nn.Module):
         """Set the weights from the sums; called after the last batch."""
 
 
+def as_maps(regions_BRD: Tensor, grid: tuple[int, int] | None, remedy: str) -> Tensor:
+    """Return regions as feature maps `B, D, rows, columns`; the grid is square if none is given.
+
+    Raises:
+        LesaError: the regions do not make the grid; `remedy` says what to do.
+    """
+    B, R, D = regions_BRD.shape
+    rows, columns = grid or (math.isqrt(R), math.isqrt(R))
+    if rows * columns != R:
+        expected = f"a grid of {rows} x {columns}" if grid else "a square grid"
+        raise LesaError(f"{R} regions do not make {expected}: {remedy}")
+    return regions_BRD.transpose(1, 2).reshape(B, D, rows, columns)
+
+
 class Front(nn.Module):
     """2 x 2 convolution D -> D, batch normalisation, ReLU over the grid of regions (docs/method.md, Regions).
 
@@ -150,12 +164,7 @@ class Front(nn.Module):
         Raises:
             LesaError: R regions do not make the configured grid, or no grid is configured and R is not a square.
         """
-        B, R, D = regions_BRD.shape
-        rows, columns = self.grid or (math.isqrt(R), math.isqrt(R))
-        if rows * columns != R:
-            expected = f"a grid of {rows} x {columns}" if self.grid else "a square grid"
-            raise LesaError(f"{R} regions do not make {expected}: set model.grid to [rows, columns], or front = false")
-        maps_BDHW = regions_BRD.transpose(1, 2).reshape(B, D, rows, columns)
+        maps_BDHW = as_maps(regions_BRD, self.grid, remedy="set model.grid to [rows, columns], or front = false")
         padded = F.pad(maps_BDHW, (0, 1, 0, 1)).contiguous(memory_format=torch.channels_last)
         maps_BDHW = F.relu(self.normalisation(self.convolution(padded)))
         return maps_BDHW.flatten(2).transpose(1, 2)

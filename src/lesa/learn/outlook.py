@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from lesa.errors import LesaError
 from lesa.learn.backbones import PAPER, VGG19, Backbone, load_backbone
 from lesa.learn.datasets import Dataset
 from lesa.learn.datasets.dataset import SPLITS
@@ -18,6 +17,7 @@ from lesa.learn.losses import lesa_loss
 from lesa.learn.methods import build_model
 from lesa.learn.optim import RMSpropTF
 from lesa.learn.run import load_tensors
+from lesa.learn.train import refuse_absent_gpu
 
 # Bytes of a half-precision number in the store.
 HALF = 2
@@ -63,8 +63,7 @@ def look_ahead(plan: Plan) -> Outlook:
         LesaError: the output folder was begun with other settings, the recipe makes no sense, or there is no GPU.
     """
     refuse_another_plan(plan)
-    if plan.device == "cuda" and not torch.cuda.is_available():
-        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
+    refuse_absent_gpu(plan.device)
     dataset = prepared(plan)
     backbone = measured_backbone(plan)
     stages = [prepare_stage(dataset), extract_stage(plan, dataset, backbone), *train_stages(plan, dataset, backbone)]

@@ -64,8 +64,7 @@ def train(
         LesaError: the data do not fit together, the folder holds a run of another recipe, or the loss became NaN.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
+    refuse_absent_gpu(device)
     dataset = read_dataset(recipe.dataset)
     store = RegionStore.open(recipe.regions)
     run = begin_run(recipe, Path(folder), dataset, store)
@@ -73,6 +72,12 @@ def train(
     with stop_requests() as stopping:
         training.go_on(report, stopping)
     return run
+
+
+def refuse_absent_gpu(device: str) -> None:
+    """Refuse the device `cuda` where PyTorch finds none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
 
 
 def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:

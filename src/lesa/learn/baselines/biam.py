@@ -1,13 +1,11 @@
 """BiAM: regions enriched by each other and by the scene, then scores of every region, pooled last."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
-from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
+from lesa.learn.model import Model, ModelConfig, Scores, as_maps, check_sizes
 
 HEADS = 8
 TOP_REGIONS = 6
@@ -99,12 +97,7 @@ class Convolution(nn.Module):
         Raises:
             LesaError: the regions do not make the configured grid, or none is configured and they make no square.
         """
-        B, R, size = regions.shape
-        rows, columns = self.grid or (math.isqrt(R), math.isqrt(R))
-        if rows * columns != R:
-            expected = f"a grid of {rows} x {columns}" if self.grid else "a square grid"
-            raise LesaError(f"{R} regions do not make {expected}: set model.grid to [rows, columns]")
-        maps = regions.transpose(1, 2).reshape(B, size, rows, columns)
+        maps = as_maps(regions, self.grid, remedy="set model.grid to [rows, columns]")
         maps = F.relu(self.convolution(maps.contiguous(memory_format=torch.channels_last)))
         around: Tensor = self.normalisation(maps).flatten(2).transpose(1, 2)
         return around
