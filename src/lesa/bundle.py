@@ -2,7 +2,7 @@
 
 manifest.json         format, what a photo becomes, how scores follow, the labels, the hash of every other member
 graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E) and `attention` (B, M, R), for any B
-labels.safetensors    the labels' vectors (C, E), and the means by which vectors of other words are centred
+labels.safetensors    the labels' vectors (C, E), in 8 bits with a scale a label or in 32; means that centre others
 MODEL_CARD.md         data, licence, figures with their rules, limits
 
 The zip is stored, not compressed: its members are no larger than the file. A folder of the same members opens as well.
@@ -64,6 +64,8 @@ class Manifest:
     """Other words whose vectors the bundle carries; they are no tags unless asked for."""
     sources: tuple[str, ...]
     """Where the vectors of all other words come from (see `lesa.vectors`)."""
+    composed: bool = False
+    """Whether a phrase may be composed of the vectors of its words where the bundle does not carry it."""
 
     def __post_init__(self) -> None:
         """Refuse what the tagger could not work with."""
@@ -94,6 +96,7 @@ class Manifest:
             attentions=int(fields["attentions"]),
             vector_size=int(fields["vector_size"]),
             selection=fields["selection"],
+            composed=fields.get("composed", False) is True,
             **{key: _texts(fields[key]) for key in ("unseen", "seen", "words", "sources")},
         )
 
@@ -146,9 +149,16 @@ def write_bundle(path: Path | str, about: Manifest, members: Mapping[str, bytes]
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-def pack_labels(vectors_CE: NDArray[np.float32], means: Sequence[NDArray[np.float32]] | None) -> bytes:
-    """Return the member `labels.safetensors`."""
-    return save({"vectors": vectors_CE, **{f"mean.{i}": mean for i, mean in enumerate(means or [])}})
+def pack_labels(
+    vectors_CE: NDArray[np.float32], means: Sequence[NDArray[np.float32]] | None, bits: Literal[8, 32] = 32
+) -> bytes:
+    """Return the member `labels.safetensors`; with 8 bits a row is whole numbers times the row's scale."""
+    further = {f"mean.{i}": mean for i, mean in enumerate(means or [])}
+    if bits == 32:
+        return save({"vectors": vectors_CE, **further})
+    largest_C = np.abs(vectors_CE).max(axis=1)
+    scale_C = np.where(largest_C > 0, largest_C / 127, 1).astype(np.float32)
+    return save({"vectors": np.rint(vectors_CE / scale_C[:, None]).astype(np.int8), "scale": scale_C, **further})
 
 
 def _checked(path: Path, read: Read) -> Bundle:
@@ -196,12 +206,16 @@ def _labels(
     """Return the labels' unit vectors and the sources' means."""
     try:
         tensors = load(content)
+        scale_C = tensors["scale"] if tensors["vectors"].dtype == np.int8 else np.ones(1, np.float32)
         vectors_CE = tensors["vectors"].astype(np.float32)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LesaError(f"{path}: {LABELS} cannot be read ({error}): export the run again") from None
     expected = (len(about.names), about.vector_size)
     if vectors_CE.shape != expected:
         raise LesaError(f"{path}: {LABELS} holds vectors of shape {vectors_CE.shape}, the manifest says {expected}")
+    if scale_C.shape not in ((1,), expected[:1]):
+        raise LesaError(f"{path}: {LABELS} holds {scale_C.shape} scales for {expected[0]} vectors: export again")
+    vectors_CE *= scale_C.astype(np.float32)[:, None]
     means = [tensors[f"mean.{i}"] for i in range(len(about.sources)) if f"mean.{i}" in tensors]
     if means and (len(means) != len(about.sources) or sum(mean.size for mean in means) != about.vector_size):
         sizes = [mean.shape for mean in means]

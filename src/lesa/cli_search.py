@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lesa.cli_tables import print_table
-from lesa.cli_tag import printable
+from lesa.cli_tag import note_composed, printable
 from lesa.errors import LesaError
 from lesa.progress import progress_bar
 
@@ -84,6 +84,8 @@ def search(
         raise LesaError("give words to search for, or a photo with --like, and not both")
     tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
     opened = Index(index, tagger)
+    if words:
+        note_composed(tagger.labels([words]).composed)
     hits = opened.like(like, top) if like else opened.find(words or "", top)
     if form == "jsonl":
         print_lines(opened, hits)

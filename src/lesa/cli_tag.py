@@ -75,6 +75,7 @@ def tag(
     photos = find_photos(paths)
     tagger = Tagger(bundle, vectors)
     chosen = tagger.labels(read_lines(labels) if labels else None)
+    note_composed(chosen.composed)
     top = DEFAULT_TOP if top is None and threshold is None else top
     settings = fingerprint(tagger.bundle.fingerprint, chosen.names, top, threshold)
     with writer(form, out, settings, max(map(len, photos))) as (write, done):
@@ -87,6 +88,13 @@ def tag(
         click.echo(f"{len(todo) - failed} photos tagged in {out}, {skipped} were there already, {failed} failed")
     if failed == len(photos):
         raise LesaError("none of the photos could be read")
+
+
+def note_composed(names: Sequence[str]) -> None:
+    """Say on standard error which labels' vectors are composed, if any."""
+    if names:
+        few = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        click.echo(f"lesa: put together from their words' vectors: {few}; --vectors gives exact ones", err=True)
 
 
 def tag_photos(

@@ -4,6 +4,7 @@ A photo becomes M codes in word space that depend on no label. A label's score i
 with the codes; the attention of the winning code says where in the photo the tag comes from.
 """
 
+import difflib
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from lesa.bundle import Bundle, open_bundle
 from lesa.errors import LesaError
 from lesa.images import open_photo, prepare, seen_box
+from lesa.labels import other_forms
+from lesa.vectors import unit, words
 
 Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
@@ -29,6 +32,30 @@ KEPT_LABELS = 16
 """Lists of labels whose vectors a tagger keeps."""
 HOT = 0.5
 """A tag's box holds the regions with at least this share of its greatest attention."""
+FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "or",
+        "the",
+        "to",
+        "with",
+    ]
+)
+"""Left out of a phrase whose vector is composed of its words' vectors."""
 SAME = 0.999
 """Least cosine at which two vectors of one label are taken to come from the same source."""
 
@@ -55,6 +82,8 @@ class Labels:
     """Their unit vectors."""
     seen: tuple[bool, ...]
     """Whether training photos carried them."""
+    composed: tuple[str, ...] = ()
+    """Labels whose vectors are the mean of their words' vectors: nearly what the bundle's own source would give."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +124,7 @@ class Tagger:
         """
         self.bundle = open_bundle(path)
         self._space = self.bundle.space
+        self._reads_sources = bool(vectors)
         if vectors:
             if len(vectors) != len(self._space.sources):
                 given, expected = len(vectors), ", ".join(self._space.sources)
@@ -196,18 +226,48 @@ class Tagger:
         return Tag(label, score, seen, attention, hot_box(attention, seen_box(codes.size, about.preprocessing)))
 
     def _row(self, name: str) -> int | None:
-        """Return where the bundle carries a name, as written or in lower case."""
-        return self._rows.get(name, self._rows.get(name.lower()))
+        """Return where the bundle carries a name: as written, in lower case, or (table of words) in another number."""
+        forms = [name, name.lower()]
+        if self.bundle.about.composed:
+            head, space, last = name.lower().rpartition(" ")
+            forms += [head + space + form for form in sorted(other_forms(last))] if last else []
+        return next((self._rows[form] for form in forms if form in self._rows), None)
 
     def _find(self, names: tuple[str, ...]) -> Labels:
         rows = {name: row for name in names if (row := self._row(name)) is not None}
         vectors = {name: self.bundle.vectors_CE[row] for name, row in rows.items()}
         others = [name for name in names if name not in vectors]
+        composing = self.bundle.about.composed and not self._reads_sources
         if others:
-            vectors |= dict(zip(others, self._embed(others), strict=True))
+            found = self._compose(others) if composing else self._embed(others)
+            vectors |= dict(zip(others, found, strict=True))
         known = self.bundle.about.names
         seen = tuple(name in rows and known[rows[name]] in self._seen for name in names)
-        return Labels(names, np.stack([vectors[name] for name in names]), seen)
+        composed = tuple(others) if composing else ()
+        return Labels(names, np.stack([vectors[name] for name in names]), seen, composed)
+
+    def _compose(self, names: list[str]) -> Floats:
+        """Return for each name the unit mean of its words' unit vectors, function words left out.
+
+        Raises:
+            LesaError: the bundle does not carry a word.
+        """
+        return unit(np.stack([self._mean(name) for name in names]), names)
+
+    def _mean(self, name: str) -> Floats:
+        said = words(name.lower())
+        rows = [(word, self._row(word)) for word in said if word not in FUNCTION_WORDS]
+        unknown = [word for word, row in rows if row is None]
+        if unknown or not rows:
+            word = (unknown or said)[0]
+            near = difflib.get_close_matches(word, self._rows, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise LesaError(
+                f"{self.bundle.path} has no vector for {word!r} (label {name!r}): {hint}Use another word, or give "
+                f"--vectors {' '.join(self.bundle.about.sources)} for any word (pip install 'lesa-zsl[text]')"
+            )
+        mean_E: Floats = self.bundle.vectors_CE[[row for _, row in rows if row is not None]].mean(axis=0)
+        return mean_E
 
     def _embed(self, names: list[str]) -> Floats:
         """Return vectors of words that the bundle does not carry.

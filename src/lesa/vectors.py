@@ -85,11 +85,9 @@ def unit(vectors_CE: Vector, names: Sequence[str]) -> Vector:
         LesaError: a row has no direction: it is zero or not finite. The label is named.
     """
     norms_C = np.linalg.norm(vectors_CE.astype(np.float64), axis=1)
-    for name, norm in zip(names, norms_C, strict=True):
-        if not (np.isfinite(norm) and norm > 0):
-            raise LesaError(
-                f"the vector of label {name!r} is zero or not finite: rename the label or use other vectors"
-            )
+    if len(odd := np.flatnonzero(~(np.isfinite(norms_C) & (norms_C > 0)))):
+        name = names[odd[0]]
+        raise LesaError(f"the vector of label {name!r} is zero or not finite: rename the label or use other vectors")
     units_CE: Vector = (vectors_CE / norms_C[:, None]).astype(np.float32)
     return units_CE
 
