@@ -67,9 +67,9 @@ def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_a_phrase_is_the_mean_of_its_words(tmp_path: Path) -> None:
     tagger = Tagger(write(tmp_path / "a.lesa"))
-    labels = tagger.labels(["red cars", "Fire engines", "a rider on the horse", "dogs"])
+    labels = tagger.labels(["red cars", "Fire engines", "a rider on the horses", "dogs"])
     known = tagger.bundle.vectors_CE
-    assert labels.composed == ("red cars", "a rider on the horse")
+    assert labels.composed == ("red cars", "a rider on the horses")
     np.testing.assert_allclose(labels.vectors_CE[0], units(known[2] + known[1]), atol=1e-6)
     np.testing.assert_allclose(labels.vectors_CE[1], known[5])
     np.testing.assert_allclose(labels.vectors_CE[2], units(known[3] + known[4]), atol=1e-6)

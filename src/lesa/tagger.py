@@ -230,7 +230,9 @@ class Tagger:
         forms = [name, name.lower()]
         if self.bundle.about.composed:
             head, space, last = name.lower().rpartition(" ")
-            forms += [head + space + form for form in sorted(other_forms(last))] if last else []
+            # The rule for other forms takes `horses` for the plural of `hors`.
+            others = {*other_forms(last), last.removesuffix("s")} if last else set()
+            forms += [head + space + form for form in sorted(others)]
         return next((self._rows[form] for form in forms if form in self._rows), None)
 
     def _find(self, names: tuple[str, ...]) -> Labels:
