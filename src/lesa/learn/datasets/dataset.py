@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from scipy.sparse import csr_array
 
+from lesa.annotations import SPLITS as SPLITS
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_format, replacing, sha256, write_json
 from lesa.labels import Vocabulary
 
 FORMAT = "lesa-dataset-1"
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
