@@ -4,6 +4,7 @@ manifest.json         format, what a photo becomes, how scores follow, the label
 graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E) and `attention` (B, M, R), for any B
 labels.safetensors    the labels' vectors (C, E), in 8 bits with a scale a label or in 32; means that centre others
 MODEL_CARD.md         data, licence, figures with their rules, limits
+calibration.json      optional: how scores become probabilities, and how that was found
 
 The zip is stored, not compressed: its members are no larger than the file. A folder of the same members opens as well.
 """
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from lesa.calibration import Calibration
 from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
@@ -29,6 +31,7 @@ from lesa.vectors import VectorSpace, unit
 
 FORMAT = "lesa-bundle-1"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
+CALIBRATION = "calibration.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A member's name: never a path."""
 LARGEST = 4096
@@ -116,7 +119,9 @@ class Bundle:
     card: str
     """The model card (Markdown)."""
     fingerprint: str
-    """SHA-256 of the manifest, and with it of everything in the bundle."""
+    """SHA-256 of the manifest, and with it of everything that decides codes and scores: all but the calibration."""
+    calibration: Calibration | None = None
+    """How scores become probabilities, if the bundle was calibrated."""
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -126,6 +131,31 @@ def open_bundle(path: Path | str) -> Bundle:
         LesaError: it is missing or no bundle, of another version, changed, incomplete, or its parts do not fit.
     """
     path = Path(path)
+    return _bundle(path, *_members(path))
+
+
+def with_calibration(path: Path | str, calibration: Calibration, out: Path | str) -> None:
+    """Write a bundle again, as one zip, with a calibration in place of the one that it may have.
+
+    An index of photos that was made with the one bundle works with the other: codes and scores are the same.
+
+    Raises:
+        LesaError: the bundle cannot be opened, or `out` is a folder.
+    """
+    path, out = Path(path), Path(out)
+    if out.is_dir():
+        raise LesaError(f"{out} is a folder: a calibrated bundle is written as one file, name another")
+    manifest, members = _members(path)
+    about = _bundle(path, manifest, members).about
+    write_bundle(out, about, {**members, CALIBRATION: _json(calibration.to_dict())})
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _members(path: Path) -> tuple[bytes, dict[str, bytes]]:
+    """Return the manifest and the other members of a bundle, which are those of the manifest's hashes."""
     if not path.exists():
         raise LesaError(f"bundle {path} does not exist: make one with `lesa export`")
     if path.is_dir():
@@ -142,7 +172,7 @@ def write_bundle(path: Path | str, about: Manifest, members: Mapping[str, bytes]
     """Write a bundle as one zip, whole or not at all; the same content gives the same bytes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
     manifest = {"format": FORMAT, **asdict(about), "members": hashes}
-    contents = {MANIFEST: (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode(), **members}
+    contents = {MANIFEST: _json(manifest), **members}
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in contents.items():
             # ZipInfo's default: not compressed, and dated 1980.
@@ -161,13 +191,18 @@ def pack_labels(
     return save({"vectors": np.rint(vectors_CE / scale_C[:, None]).astype(np.int8), "scale": scale_C, **further})
 
 
-def _checked(path: Path, read: Read) -> Bundle:
+def _checked(path: Path, read: Read) -> tuple[bytes, dict[str, bytes]]:
     manifest = read(MANIFEST)
-    about, hashes = _manifest(path, manifest)
+    _, hashes = _manifest(path, manifest)
     members = {name: read(name) for name in hashes}
     for name, content in members.items():
         if hashlib.sha256(content).hexdigest() != hashes[name]:
             raise LesaError(f"{path}: {name} is not what the manifest says (SHA-256): export or copy the bundle again")
+    return manifest, members
+
+
+def _bundle(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> Bundle:
+    about, _ = _manifest(path, manifest)
     vectors_CE, means = _labels(path, about, members[LABELS])
     return Bundle(
         path=path,
@@ -176,8 +211,26 @@ def _checked(path: Path, read: Read) -> Bundle:
         space=VectorSpace(about.sources, means),
         graph=members[GRAPH],
         card=members[CARD].decode("utf-8", "replace"),
-        fingerprint=hashlib.sha256(manifest).hexdigest(),
+        fingerprint=hashlib.sha256(_uncalibrated(manifest)).hexdigest(),
+        calibration=_calibration(path, members),
     )
+
+
+def _uncalibrated(manifest: bytes) -> bytes:
+    """Return a manifest as it was written before the bundle was calibrated."""
+    fields = json.loads(manifest)
+    if fields["members"].pop(CALIBRATION, None) is None:
+        return manifest
+    return _json(fields)
+
+
+def _calibration(path: Path, members: Mapping[str, bytes]) -> Calibration | None:
+    if CALIBRATION not in members:
+        return None
+    try:
+        return Calibration.from_dict(json.loads(members[CALIBRATION]))
+    except (LesaError, ValueError, RecursionError) as error:
+        raise LesaError(f"{path}: {CALIBRATION} cannot be read: {error}") from None
 
 
 def _manifest(path: Path, content: bytes) -> tuple[Manifest, dict[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from lesa import __version__
+from lesa.cli_calibrate import calibrate
 from lesa.cli_prepare import prepare
 from lesa.cli_search import index, search
 from lesa.cli_tables import print_table
@@ -45,13 +46,14 @@ def cli() -> None:
     methods and ablations         lesa compare, lesa ablate
     the paper's tables            lesa reproduce
     trained run -> bundle         lesa export
+    scores -> probabilities       lesa calibrate
     bundle x photos -> tags       lesa tag, lesa write
     words -> photos               lesa index, lesa search
     everything on embedded data   lesa demo
     """
 
 
-for command in (prepare, export, tag, write, index, search):
+for command in (prepare, export, calibrate, tag, write, index, search):
     cli.add_command(command)
 
 

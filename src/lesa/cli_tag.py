@@ -18,12 +18,13 @@ from lesa.files import read_lines, replacing
 from lesa.progress import progress_bar
 
 if TYPE_CHECKING:
+    from lesa.calibration import Calibration
     from lesa.tagger import Codes, Tag, Tagger
 
 PATH = click.Path(path_type=Path)
 DEFAULT_TOP = 5
 COLUMNS = ("photo", "label", "score", "seen", "left", "top", "right", "bottom")
-"""Of the CSV format: a row a tag; the box is in the upright photo's pixels."""
+"""Of the CSV format: a row a tag; the box is in the upright photo's pixels. A calibrated bundle adds `probability`."""
 
 START = b'{"photo": '
 """How every line of a JSON Lines file starts."""
@@ -36,8 +37,10 @@ Write = Callable[[str, "Codes", "Sequence[Tag]"], None]
 @click.option("--bundle", type=PATH, required=True, help="The model: what `lesa export` wrote.")
 @click.option("--labels", type=PATH, help="Any words, one label a line; the bundle's own labels if not given.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
-@click.option("--top", type=click.IntRange(min=1), help="Tags a photo at most; 5 if no threshold is given.")
-@click.option("--threshold", type=float, help="The least score of a tag.")
+@click.option(
+    "--top", type=click.IntRange(min=1), help="Tags a photo at most. Neither this nor --threshold: see below."
+)
+@click.option("--threshold", type=float, help="Least probability of a tag, 0 to 1; least score if not calibrated.")
 @click.option(
     "--format",
     "form",
@@ -60,6 +63,9 @@ def tag(
     Broken photos are reported on standard error and the rest is done. A JSON Lines file that was interrupted is gone
     on with by the same command.
 
+    A bundle that `lesa calibrate` wrote gives probabilities, and without --top and --threshold the tags that are at
+    least as probable as the threshold it carries. Any other bundle gives scores, and five tags a photo.
+
     \b
     Example:
       lesa tag holiday photo.jpg --bundle mine.lesa --top 3
@@ -76,9 +82,13 @@ def tag(
     tagger = Tagger(bundle, vectors)
     chosen = tagger.labels(read_lines(labels) if labels else None)
     note_composed(chosen.composed)
-    top = DEFAULT_TOP if top is None and threshold is None else top
-    settings = fingerprint(tagger.bundle.fingerprint, chosen.names, top, threshold)
-    with writer(form, out, settings, max(map(len, photos))) as (write, done):
+    calibration = tagger.bundle.calibration
+    if calibration and threshold is not None and not 0 <= threshold <= 1:
+        raise LesaError(f"--threshold is {threshold:g}: {bundle} is calibrated, so give a probability from 0 to 1")
+    if top is None and threshold is None:
+        top, threshold = (None, calibration.threshold) if calibration else (DEFAULT_TOP, None)
+    settings = fingerprint(tagger.bundle.fingerprint, chosen.names, top, threshold, calibration)
+    with writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
         todo = [photo for photo in photos if photo not in done]
         failed = tag_photos(
             tagger, todo, lambda codes: tagger.rank(codes, chosen, top, threshold), write, bar=bool(out)
@@ -144,13 +154,22 @@ def _photos_of(path: str) -> list[str]:
     return found
 
 
-def fingerprint(bundle: str, labels: Sequence[str], top: int | None, threshold: float | None) -> str:
+def fingerprint(
+    bundle: str,
+    labels: Sequence[str],
+    top: int | None,
+    threshold: float | None,
+    calibration: "Calibration | None" = None,
+) -> str:
     """Return a short hash of all that decides a photo's tags."""
-    return hashlib.sha256(json.dumps([bundle, labels, top, threshold]).encode()).hexdigest()[:16]
+    decisive = [bundle, labels, top, threshold, *([calibration.to_dict()] if calibration else [])]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def writer(form: str, out: Path | None, settings: str, width: int) -> Iterator[tuple[Write, set[str]]]:
+def writer(
+    form: str, out: Path | None, settings: str, width: int, calibrated: bool = False
+) -> Iterator[tuple[Write, set[str]]]:
     """Yield a function that writes one photo's tags, and the photos that the file holds already."""
     if form == "jsonl" and out:
         done = resume(out, settings)
@@ -164,7 +183,7 @@ def writer(form: str, out: Path | None, settings: str, width: int) -> Iterator[t
             replacing(out) if out else nullcontext("-") as path,
             click.open_file(path, "w", encoding="utf-8", errors="surrogateescape") as file,
         ):
-            yield csv_writer(file), set()
+            yield csv_writer(file, calibrated), set()
     else:
         yield table_writer(width), set()
 
@@ -205,33 +224,44 @@ def lines_writer(file: IO[str], settings: str) -> Write:
     """Return a writer of JSON Lines: an object a photo, each line written whole."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        entries = [{"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box} for tag in tags]
-        entry = {"photo": photo, "size": codes.size, "tags": entries, "settings": settings}
+        entry = {"photo": photo, "size": codes.size, "tags": [tag_entry(tag) for tag in tags], "settings": settings}
         file.write(json.dumps(entry) + "\n")
         file.flush()
 
     return write
 
 
-def csv_writer(file: IO[str]) -> Write:
+def tag_entry(tag: "Tag") -> dict[str, object]:
+    """Return a tag as JSON holds it; `probability` is there if the bundle is calibrated."""
+    entry = {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
+    return entry if tag.probability is None else {**entry, "probability": round(tag.probability, 4)}
+
+
+def csv_writer(file: IO[str], calibrated: bool = False) -> Write:
     """Return a writer of CSV: a row a tag."""
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows.writerow([*COLUMNS, *(["probability"] if calibrated else [])])
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        rows.writerows([photo, tag.label, f"{tag.score:.4f}", int(tag.seen), *tag.box] for tag in tags)
+        for tag in tags:
+            probability = [] if tag.probability is None else [f"{tag.probability:.4f}"]
+            rows.writerow([photo, tag.label, f"{tag.score:.4f}", int(tag.seen), *tag.box, *probability])
         file.flush()
 
     return write
 
 
 def table_writer(width: int) -> Write:
-    """Return a writer for the screen: a line a photo, its name `width` wide, each tag with its score."""
+    """Return a writer for the screen: a line a photo, its name `width` wide, each tag with its probability or score."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {tag.score:.2f}" for tag in tags))
+        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {_figure(tag)}" for tag in tags))
 
     return write
+
+
+def _figure(tag: "Tag") -> str:
+    return f"{tag.score:.2f}" if tag.probability is None else f"{100 * tag.probability:.0f} %"
 
 
 def printable(name: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesa.bundle import Bundle, open_bundle
+from lesa.calibration import photo_level
 from lesa.errors import LesaError
 from lesa.images import open_photo, prepare, seen_box
 from lesa.labels import other_forms
@@ -82,6 +83,8 @@ class Labels:
     """Their unit vectors."""
     seen: tuple[bool, ...]
     """Whether training photos carried them."""
+    biases_C: NDArray[np.float64] | None = None
+    """What the bundle's calibration adds for them, if it has one."""
     composed: tuple[str, ...] = ()
     """Labels whose vectors are the mean of their words' vectors: nearly what the bundle's own source would give."""
 
@@ -100,6 +103,8 @@ class Tag:
     """The winning code's weights over the grid of regions (rows, columns): they sum to one."""
     box: Box
     """The place in the photo that the code looked at most."""
+    probability: float | None = None
+    """That the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
 
 
 class Tagger:
@@ -150,7 +155,7 @@ class Tagger:
             photo: an image file.
             labels: any words; the bundle's own labels if not given.
             top: how many at most; all if None.
-            threshold: the least score, if any.
+            threshold: the least probability, if any; with a bundle that is not calibrated the least score.
 
         Raises:
             LesaError: the photo cannot be read, or a label has no vector.
@@ -209,21 +214,52 @@ class Tagger:
         return self._labels[key]
 
     def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
-        """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`."""
+        """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`.
+
+        The best are the most probable; with a bundle that is not calibrated, those of the highest scores.
+        """
         by_code_MC = codes.codes_ME @ labels.vectors_CE.T
         scores_C = select(by_code_MC, self.bundle.about.selection)
         winner_C = by_code_MC.argmax(axis=0)
-        order = np.argsort(-scores_C, kind="stable")[:top]
+        probability_C = self._probabilities(scores_C, codes, labels)
+        value_C = scores_C if probability_C is None else probability_C
+        order = np.argsort(-value_C, kind="stable")[:top]
         return [
-            self._tag(labels.names[c], float(scores_C[c]), labels.seen[c], codes, int(winner_C[c]))
+            self._tag(
+                labels.names[c],
+                float(scores_C[c]),
+                labels.seen[c],
+                codes,
+                int(winner_C[c]),
+                None if probability_C is None else float(probability_C[c]),
+            )
             for c in order.tolist()
-            if threshold is None or scores_C[c] >= threshold
+            if threshold is None or value_C[c] >= threshold
         ]
 
-    def _tag(self, label: str, score: float, seen: bool, codes: Codes, winner: int) -> Tag:
+    def scores(self, codes: Codes, labels: Labels) -> Floats:
+        """Return the labels' scores for a photo's codes, `C`."""
+        return select(codes.codes_ME @ labels.vectors_CE.T, self.bundle.about.selection)
+
+    def level(self, codes: Codes) -> float:
+        """Return the photo's level: the log of the mean exponential of the scores of the bundle's own labels."""
+        return photo_level(self.scores(codes, self.labels()))
+
+    def _probabilities(self, scores_C: Floats, codes: Codes, labels: Labels) -> NDArray[np.float64] | None:
+        if self.bundle.calibration is None or labels.biases_C is None:
+            return None
+        return self.bundle.calibration.probabilities(scores_C, self.level(codes), labels.biases_C)
+
+    def _tag(self, label: str, score: float, seen: bool, codes: Codes, winner: int, probability: float | None) -> Tag:
         about = self.bundle.about
         attention = codes.attention_MR[winner].reshape(about.grid)
-        return Tag(label, score, seen, attention, hot_box(attention, seen_box(codes.size, about.preprocessing)))
+        box = hot_box(attention, seen_box(codes.size, about.preprocessing))
+        return Tag(label, score, seen, attention, box, probability)
+
+    def carried(self, name: str) -> str:
+        """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
+        row = self._row(name)
+        return name if row is None else self.bundle.about.names[row]
 
     def _row(self, name: str) -> int | None:
         """Return where the bundle carries a name: as written, in lower case, or (table of words) in another number."""
@@ -243,10 +279,12 @@ class Tagger:
         if others:
             found = self._compose(others) if composing else self._embed(others)
             vectors |= dict(zip(others, found, strict=True))
-        known = self.bundle.about.names
-        seen = tuple(name in rows and known[rows[name]] in self._seen for name in names)
+        carried = [self.carried(name) for name in names]
+        seen = tuple(name in self._seen for name in carried)
+        calibration = self.bundle.calibration
+        biases_C = calibration.biases(carried, seen) if calibration else None
         composed = tuple(others) if composing else ()
-        return Labels(names, np.stack([vectors[name] for name in names]), seen, composed)
+        return Labels(names, np.stack([vectors[name] for name in names]), seen, biases_C, composed)
 
     def _compose(self, names: list[str]) -> Floats:
         """Return for each name the unit mean of its words' unit vectors, function words left out.

@@ -29,7 +29,8 @@ from lesa.vectors import unit
 EXPORTED: tuple[Kind, ...] = ("shared-attention", "mean-pool")
 """The models whose codes depend on no label, and whose scores follow from the codes alone."""
 LIMITS = """\
-* Scores are margins, not probabilities: compare labels of one photo, and set a threshold per collection.
+* Scores are margins, not probabilities: compare labels of one photo, or calibrate on photos like yours
+  (`lesa calibrate`; `calibration.json`, if the bundle has one, says on which photos that was done).
 * Seen labels tend to score above unseen ones on the same photo, because training photos carried them.
 * The model sees the photo at one size: small objects are often missed.
 * Labels of other words are guessed from their vectors alone. A word without a visible meaning gets a score, too.
