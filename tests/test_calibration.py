@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize
@@ -50,6 +50,8 @@ def calibration(**changes: object) -> Calibration:
 # The fit
 
 
+# scikit-learn's calls take most of the time.
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), features=st.integers(1, 4), far=st.floats(0.1, 5), prior=st.floats(1e-3, 10))
 def test_newtons_fit_is_scikit_learns(seed: int, features: int, far: float, prior: float) -> None:
     random = np.random.default_rng(seed)
@@ -196,6 +198,7 @@ def test_the_other_figures_are_scikit_learns_and_the_protocols() -> None:
     assert f1_at(labelled.scores_NC, labelled.targets_NC) == pytest.approx(report.f1[3], abs=1e-3)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.4, 0.8]), st.booleans()), min_size=1).filter(
         lambda pairs: any(present for _, present in pairs)
