@@ -13,21 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 from scipy.special import logsumexp
 from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
-from lesa import search
+from lesa import indexing, search
 from lesa.cli_search import index as index_command
 from lesa.cli_search import search as search_command
+from lesa.contact_sheet import FRAME
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
 from lesa.images import list_photos
+from lesa.index_files import record_type
+from lesa.indexing import Changes, pack, update_index, update_neighbours
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
-from lesa.search import Changes, Index, pack, update_index
+from lesa.neighbours import Neighbours, build_neighbours
+from lesa.search import Index
 from lesa.tagger import Codes, Tagger
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
@@ -64,7 +69,7 @@ def photos(collection: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BLOCK", 5)
+    monkeypatch.setattr(indexing, "BLOCK", 5)
     monkeypatch.setattr(search, "ROWS_AT_ONCE", 7)
 
 
@@ -284,6 +289,96 @@ def test_a_second_writer_is_noticed(photos: Path, tmp_path: Path, tagger: Tagger
     assert len(Index(tmp_path / "index", tagger)) == 24
 
 
+# With a vector index
+
+
+def test_a_vector_index_finds_the_same_photos_with_the_same_scores(
+    collection: Path, tmp_path: Path, tagger: Tagger
+) -> None:
+    path = tmp_path / "index"
+    update_index(path, collection / "photos", tagger)
+    assert update_neighbours(path, tagger)
+    near, exact = Index(path, tagger), Index(path, tagger, exact=True)
+    assert (near.compares_all, exact.compares_all) == (False, True)
+    for word in WORDS:
+        assert near.find(word, top=5) == exact.find(word, top=5)
+    photo = collection / "photos" / "cat-3.jpg"
+    assert near.like(photo, top=5) == exact.like(photo, top=5)
+
+
+def made_records(photos: int, random: np.random.Generator) -> np.ndarray:
+    """Records of codes around a few hundred centres, as photos' codes are."""
+    records = np.zeros(photos, record_type(2, 48))
+    centres = random.standard_normal((300, 48))
+    codes_BME = centres[random.integers(300, size=(photos, 2))] + 0.3 * random.standard_normal((photos, 2, 48))
+    records["codes"] = np.rint(30 * codes_BME).clip(-127, 127)
+    records["scales"] = 1 / 30
+    return records
+
+
+def test_a_vector_index_finds_nearly_all_that_are_near_without_looking_at_most(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    records = made_records(20_000, random)
+    build_neighbours(records, tmp_path / "x.faiss")
+    neighbours = Neighbours(tmp_path / "x.faiss", 2)
+    assert len(neighbours) == 20_000
+    codes_BME = records["codes"].astype(np.float64) / 30
+    recalls = []
+    for _ in range(20):
+        query_E = codes_BME[random.integers(20_000), 0] + 0.3 * random.standard_normal(48)
+        best = np.argsort(-(codes_BME @ query_E).max(axis=1))[:10]
+        rows = neighbours.near(query_E[None].astype(np.float32), 10)
+        assert len(rows) <= 2000
+        assert (np.diff(rows) > 0).all()
+        recalls.append(np.isin(best, rows).mean())
+    assert np.mean(recalls) > 0.95
+
+
+def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
+    photos: Path, tmp_path: Path, tagger: Tagger
+) -> None:
+    path = tmp_path / "index"
+    update_index(path, photos, tagger)
+    update_neighbours(path, tagger)
+    built = (path / "neighbours-00000.faiss").read_bytes()
+    assert not update_neighbours(path, tagger)
+    (photos / "coffee-0.jpg").unlink()
+    shutil.copy(photos / "rocket-0.jpg", photos / "cat-0.jpg")
+    shutil.copy(photos / "rocket-1.jpg", photos / "new.jpg")
+    update_index(path, photos, tagger)
+    assert not update_neighbours(path, tagger)
+    assert (path / "neighbours-00000.faiss").read_bytes() == built
+    for index in (Index(path, tagger), Index(path, tagger, exact=True)):
+        scores = found(index, "sky")
+        assert scores.keys() == set(list_photos(photos))
+        assert [scores["cat-0.jpg"], scores["new.jpg"]] == pytest.approx(
+            [scores["rocket-0.jpg"], scores["rocket-1.jpg"]]
+        )
+    shutil.copy(photos / "rocket-2.jpg", photos / "newer.jpg")
+    update_index(path, photos, tagger)
+    assert update_neighbours(path, tagger)
+    assert len(Neighbours(path / "neighbours-00000.faiss", tagger.bundle.about.attentions)) == 27
+
+
+def test_a_vector_index_of_codes_that_were_written_anew_goes(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    path = tmp_path / "index"
+    update_index(path, photos, tagger)
+    update_neighbours(path, tagger)
+    for name in list_photos(photos)[:13]:
+        (photos / name).unlink()
+    update_index(path, photos, tagger)
+    assert not list(path.glob("*.faiss"))
+    assert len(Index(path, tagger).find("moon", top=100)) == 11
+
+
+def test_a_damaged_vector_index_is_named(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    path = tmp_path / "index"
+    update_index(path, photos, tagger)
+    (path / "neighbours-00000.faiss").write_bytes(b"nothing of the kind")
+    with pytest.raises(LesaError, match=r"neighbours-00000\.faiss is damaged: delete it"):
+        Index(path, tagger)
+
+
 # On the command line
 
 
@@ -317,6 +412,56 @@ def test_the_commands_index_and_search(
             run(search_command, path, *wrong)
 
 
+def test_the_commands_build_a_vector_index_and_draw_a_sheet(
+    photos: Path, collection: Path, tmp_path: Path, tagger: Tagger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, sheet = tmp_path / "index", tmp_path / "sheet.png"
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path, "--ann")
+    assert not Index(path, tagger).compares_all
+    capsys.readouterr()
+    (photos / Index(path, tagger).find("cat")[1].photo).write_bytes(b"damaged since")
+    run(search_command, path, "cat", "--top", 7, "--format", "jsonl", "--sheet", sheet)
+    near = capsys.readouterr().out
+    run(search_command, path, "cat", "--top", 7, "--format", "jsonl", "--exact")
+    assert capsys.readouterr().out == near
+    with Image.open(sheet) as picture:
+        colours = {colour for _, colour in picture.getcolors(maxcolors=1 << 24)}
+        assert picture.width == 2 * 28 + 5 * 240 + 4 * 18
+        assert FRAME in colours
+    with pytest.raises(LesaError, match=r"sheet\.txt is no name of a picture"):
+        run(search_command, path, "cat", "--sheet", tmp_path / "sheet.txt")
+
+
+def test_without_faiss_every_photo_is_compared_and_large_indexes_get_a_hint(
+    photos: Path,
+    collection: Path,
+    tmp_path: Path,
+    tagger: Tagger,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "index"
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path, "--ann")
+    # As where it is not installed.
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert Index(path, tagger).compares_all
+    capsys.readouterr()
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path)
+    assert "pip install 'lesa-zsl[ann]'" in capsys.readouterr().err
+    with pytest.raises(LesaError, match=r"--ann needs Faiss: pip install 'lesa-zsl\[ann\]'"):
+        run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path, "--ann")
+
+
+def test_a_large_index_gets_a_vector_index_by_itself(
+    photos: Path, collection: Path, tmp_path: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", tmp_path / "index")
+    assert Index(tmp_path / "index", tagger).compares_all
+    monkeypatch.setattr(indexing, "WORTH_FROM", 24)
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", tmp_path / "index")
+    assert not Index(tmp_path / "index", tagger).compares_all
+
+
 def test_a_bundle_that_moved_is_named(
     photos: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,7 +487,7 @@ LEARNING = {"torch", "transformers", "scipy", "pydantic", "onnx", "matplotlib", 
 
 def test_searching_never_imports_pytorch(collection: Path, index: Index) -> None:
     command = [collection / "index", "Paris", "--format", "jsonl"]
-    program = [sys.executable, "-c", LIGHT.format("search", LEARNING | {"onnxruntime"}), *command]
+    program = [sys.executable, "-c", LIGHT.format("search", LEARNING | {"onnxruntime", "faiss"}), *command]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 10
@@ -350,7 +495,7 @@ def test_searching_never_imports_pytorch(collection: Path, index: Index) -> None
 
 @pytest.mark.parametrize("command", ["index", "search"])
 def test_help_imports_nothing_that_takes_time(command: str) -> None:
-    heavy = LEARNING | {"onnxruntime", "numpy", "PIL", "safetensors"}
+    heavy = LEARNING | {"onnxruntime", "faiss", "numpy", "PIL", "safetensors"}
     program = [sys.executable, "-c", LIGHT.format(command, heavy), "--help"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lesa.search import Hit, Index
 
 PATH = click.Path(path_type=Path)
+HINT = "a search compares every photo: `pip install 'lesa-zsl[ann]'` and index again for quicker ones"
 HEADER = ("photo", "score", "left", "top", "right", "bottom")
 
 
@@ -25,11 +26,13 @@ HEADER = ("photo", "score", "left", "top", "right", "bottom")
 @click.argument("folder", type=PATH)
 @click.option("--bundle", type=PATH, required=True, help="The model: what `lesa export` wrote.")
 @click.option("-o", "--out", type=PATH, required=True, help="The index to make, or to bring up to date: a folder.")
-def index(folder: Path, bundle: Path, out: Path) -> None:
+@click.option("--ann", is_flag=True, help="Build a vector index, also of fewer than 200,000 photos (extra `ann`).")
+def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:
     """The photos below FOLDER -> an index for `lesa search`; a second call reads new and changed photos only.
 
     A call that was interrupted is gone on with by the same command. Photos that cannot be read are reported on
-    standard error, and tried again by the next call.
+    standard error, and tried again by the next call. From 200,000 photos on a vector index is built, too, if the
+    extra `ann` is installed: searches need not compare every photo then.
 
     \b
     Example:
@@ -37,9 +40,12 @@ def index(folder: Path, bundle: Path, out: Path) -> None:
     """
     # Before NumPy: its threads would fight for cores with the graph and the decoders.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from lesa.search import update_index
+    from lesa.indexing import update_index, update_neighbours, wants_neighbours
+    from lesa.neighbours import can_build
     from lesa.tagger import Tagger
 
+    if ann and not can_build():
+        raise LesaError("--ann needs Faiss: pip install 'lesa-zsl[ann]'")
     tagger = Tagger(bundle)
     with progress_bar("index", None) as advance:
         changes = update_index(out, folder, tagger, advance)
@@ -49,6 +55,13 @@ def index(folder: Path, bundle: Path, out: Path) -> None:
         f"{out}: {changes.new:,} new, {changes.changed:,} changed, {changes.removed:,} removed, "
         f"{changes.unchanged:,} as they were, {len(changes.failed):,} failed"
     )
+    if not ann and not wants_neighbours(out):
+        return
+    if not can_build():
+        click.echo(f"lesa: {out} is large, {HINT}", err=True)
+        return
+    with progress_bar("vector index", None) as advance:
+        update_neighbours(out, tagger, advance)
 
 
 @click.command()
@@ -56,6 +69,8 @@ def index(folder: Path, bundle: Path, out: Path) -> None:
 @click.argument("words", required=False)
 @click.option("--like", type=PATH, help="A photo to find similar ones to, instead of words.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Photos at most.")
+@click.option("--exact", is_flag=True, help="Compare every photo, also where there is a vector index.")
+@click.option("--sheet", type=PATH, help="Draw the photos found, with the place in each, as a picture: NAME.png.")
 @click.option("--bundle", type=PATH, help="Where the bundle of the index is now, if it moved.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
@@ -66,6 +81,8 @@ def search(
     words: str | None,
     like: Path | None,
     top: int,
+    exact: bool,
+    sheet: Path | None,
     bundle: Path | None,
     vectors: tuple[str, ...],
     form: str,
@@ -75,23 +92,39 @@ def search(
     \b
     Example:
       lesa search photos.index "red car" --top 5
+      lesa search photos.index "red car" --sheet red-cars.png
       lesa search photos.index --like holiday/beach.jpg --format jsonl
     """
-    from lesa.search import Index, read_manifest
+    from lesa.index_files import read_manifest
+    from lesa.search import Index
     from lesa.tagger import Tagger
 
     if bool(words) == bool(like):
         raise LesaError("give words to search for, or a photo with --like, and not both")
     tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
-    opened = Index(index, tagger)
+    opened = Index(index, tagger, exact)
     if words:
         note_composed(tagger.labels([words]).composed)
     hits = opened.like(like, top) if like else opened.find(words or "", top)
+    if sheet:
+        write_sheet(sheet, opened, hits)
     if form == "jsonl":
         print_lines(opened, hits)
     else:
         title = f"{f'like {like}' if like else words} in {opened.folder} ({len(opened):,} photos)"
         print_table(printable(title), HEADER, [row(hit) for hit in hits])
+
+
+def write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
+    """Write the photos found as a picture."""
+    from lesa.contact_sheet import contact_sheet
+    from lesa.files import replacing
+
+    if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise LesaError(f"{file} is no name of a picture: give one that ends in .png or .jpg")
+    picture = contact_sheet(index.folder, hits)
+    with replacing(file) as temporary:
+        picture.save(temporary)
 
 
 def print_lines(index: "Index", hits: "Sequence[Hit]") -> None:
