@@ -12,6 +12,7 @@ from lesa import __version__
 from lesa.cli_calibrate import calibrate
 from lesa.cli_prepare import prepare
 from lesa.cli_search import index, search
+from lesa.cli_serve import serve
 from lesa.cli_tables import print_table
 from lesa.cli_tag import export, tag
 from lesa.cli_write import write
@@ -49,11 +50,12 @@ def cli() -> None:
     scores -> probabilities       lesa calibrate
     bundle x photos -> tags       lesa tag, lesa write
     words -> photos               lesa index, lesa search
+    all of it on a local page     lesa serve
     everything on embedded data   lesa demo
     """
 
 
-for command in (prepare, export, calibrate, tag, write, index, search):
+for command in (prepare, export, calibrate, tag, write, index, search, serve):
     cli.add_command(command)
 
 

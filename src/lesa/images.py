@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lesa.errors import LesaError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's decoders that a photo is given to, whatever its name says; others are odd, or start a program (EPS)."""
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -70,29 +73,41 @@ def list_photos(folder: Path | str) -> list[str]:
     return photos
 
 
-def open_photo(path: Path | str) -> Image.Image:
+def open_photo(photo: Path | str | BinaryIO, name: str = "") -> Image.Image:
     """Open a photo as RGB, turned upright by its EXIF orientation; what is transparent becomes white.
+
+    Args:
+        photo: its path, or its bytes in a file object.
+        name: what messages call it; its path if not given.
 
     Raises:
         LesaError: there is no such file, it is no photo, it is damaged, or it has more pixels than Pillow's limit.
     """
+    name = name or str(photo)
     try:
-        with Image.open(path) as image:
+        with Image.open(photo, formats=_formats()) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                raise LesaError(f"{path} is {image.width} x {image.height} pixels, more than the limit of {limit}")
+                raise LesaError(f"{name} is {image.width} x {image.height} pixels, more than the limit of {limit}")
             return _rgb(ImageOps.exif_transpose(image))
     except LesaError:
         raise
     except FileNotFoundError:
-        raise LesaError(f"{path} does not exist") from None
+        raise LesaError(f"{name} does not exist") from None
     except UnidentifiedImageError:
-        raise LesaError(f"{path} is not a photo that can be read") from None
+        raise LesaError(f"{name} is not a photo that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise LesaError(f"{path} has too many pixels: {error}") from None
+        raise LesaError(f"{name} has too many pixels: {error}") from None
     except Exception as error:
         # Pillow's decoders meet damaged files with exceptions of many types.
-        raise LesaError(f"{path} cannot be read: {error}") from None
+        raise LesaError(f"{name} cannot be read: {error}") from None
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Return those of the formats that this Pillow knows."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

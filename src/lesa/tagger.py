@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lesa.bundle import Bundle, open_bundle
 from lesa.calibration import photo_level
@@ -194,6 +195,15 @@ class Tagger:
             for photo, pixels in batch:
                 yield photo, pixels if isinstance(pixels, LesaError) else next(found)
 
+    def encode(self, image: Image.Image) -> Codes:
+        """Return the codes of a photo that is open already (see `lesa.images.open_photo`); nothing is kept.
+
+        Raises:
+            LesaError: the photo is too narrow, or the graph cannot be opened.
+        """
+        (codes,) = self._encode([self._pixels(image)])
+        return codes
+
     def labels(self, names: Sequence[str] | None = None) -> Labels:
         """Return labels with their vectors, for `rank`; the bundle's own if no names are given.
 
@@ -328,7 +338,9 @@ class Tagger:
         return vectors_CE[1:]
 
     def _decode(self, photo: Path | str) -> "Pixels":
-        image = open_photo(photo)
+        return self._pixels(open_photo(photo))
+
+    def _pixels(self, image: Image.Image) -> "Pixels":
         return Pixels(prepare(image, self.bundle.about.preprocessing), image.size)
 
     def _encode(self, photos: Sequence["Pixels"]) -> list[Codes]:

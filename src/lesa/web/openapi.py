@@ -1,0 +1,146 @@
+"""The interface's description, as `/openapi.json` serves it (OpenAPI 3.1)."""
+
+from typing import Any
+
+from lesa import __version__
+from lesa.web.limits import Limits
+
+Json = dict[str, Any]
+
+TEXT, NUMBER, WHOLE, YES = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
+SIZE = {"type": "array", "items": WHOLE, "description": "Width and height of the upright photo in pixels."}
+BOX = {"type": "array", "items": WHOLE, "description": "Left, top, right, bottom in the upright photo's pixels."}
+
+
+def document(limits: Limits) -> Json:
+    """Return the description of a server with these limits."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "lesa serve",
+            "version": __version__,
+            "description": "Tags for photos by any words, with the place of each; photos of an index by any words.",
+        },
+        "paths": {
+            "/health": {"get": operation("Whether the server runs.", "Health")},
+            "/v1/about": {"get": operation("The bundle, its labels, the index, the limits.", "About")},
+            "/v1/tag": {"post": operation(TAG_TEXT, "Tagged", form(limits), "multipart/form-data")},
+            "/v1/search": {"post": operation("Photos of the index by any words.", "Found", query(limits))},
+            "/v1/thumbnails/{id}": {"get": thumbnail()},
+        },
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+TAG_TEXT = "Tags for photos that are uploaded, and for photos whose codes the server holds under an id."
+
+
+def operation(summary: str, schema: str, body: Json | None = None, media: str = "application/json") -> Json:
+    """Describe what a path does."""
+    request = {"requestBody": {"required": True, "content": {media: {"schema": body}}}} if body else {}
+    answers = {"200": content(summary, schema), "default": content("What went wrong, and what to do.", "Error")}
+    return {"summary": summary, **request, "responses": answers}
+
+
+def content(description: str, schema: str) -> Json:
+    """Describe an answer."""
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": description, "content": {"application/json": {"schema": reference}}}
+
+
+def thumbnail() -> Json:
+    """Describe the path of thumbnails."""
+    described = operation("A small picture of a photo that a search found.", "Error")
+    described["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": TEXT}]
+    described["responses"]["200"] = {"description": "A JPEG.", "content": {"image/jpeg": {}}}
+    return described
+
+
+def form(limits: Limits) -> Json:
+    """Describe the form of `/v1/tag`."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    fields = {
+        "photos": {
+            "type": "array",
+            "items": file,
+            "maxItems": limits.photos,
+            "description": f"At most {limits.photo} bytes each; {limits.body} a request.",
+        },
+        "ids": {"type": "array", "items": TEXT, "maxItems": limits.ids, "description": "Of earlier answers."},
+        "labels": TEXT | {"description": "One label a line, any words; the bundle's own labels if empty."},
+        "top": WHOLE | {"minimum": 1, "maximum": limits.top, "default": 5, "description": "Tags a photo at most."},
+        "threshold": NUMBER | {"description": "The least score of a tag."},
+    }
+    return {"type": "object", "properties": fields}
+
+
+def query(limits: Limits) -> Json:
+    """Describe the body of `/v1/search`."""
+    top = WHOLE | {"minimum": 1, "maximum": limits.top, "default": 12, "description": "Photos at most."}
+    return record({"words": TEXT | {"maxLength": limits.letters}, "top": top}, optional={"top"})
+
+
+def record(properties: Json, optional: set[str] | frozenset[str] = frozenset()) -> Json:
+    """Describe an object whose keys are all there but for the optional ones."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def many(schema: str) -> Json:
+    """Describe a list."""
+    return {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}}
+
+
+SCHEMAS = {
+    "Error": record({"error": TEXT}),
+    "Health": record({"status": TEXT, "version": TEXT}),
+    "About": record(
+        {
+            "bundle": TEXT,
+            "labels": {"type": "array", "items": TEXT},
+            "index": record({"photos": WHOLE, "name": TEXT}) | {"type": ["object", "null"]},
+            "limits": {"type": "object", "additionalProperties": WHOLE},
+        }
+    ),
+    "Tagged": record({"labels": WHOLE | {"description": "How many to choose from."}, "photos": many("Photo")}),
+    "Photo": record(
+        {
+            "id": TEXT | {"description": "To ask for other labels without sending the photo again."},
+            "name": TEXT | {"description": "As it was uploaded."},
+            "size": SIZE,
+            "view": {
+                "type": "array",
+                "items": NUMBER,
+                "description": "The part of the photo that the maps cover: left, top, right, bottom in pixels.",
+            },
+            "tags": many("Tag"),
+            "error": TEXT | {"description": "Why there are no tags; the request's other photos are done."},
+            "gone": YES | {"description": "The server no longer holds the photo of this id."},
+        },
+        optional={"id", "name", "size", "view", "tags", "error", "gone"},
+    ),
+    "Tag": record(
+        {
+            "label": TEXT,
+            "score": NUMBER | {"description": "A margin without bounds, not a probability."},
+            "probability": {"type": ["number", "null"], "description": "0 to 1, where the bundle is calibrated."},
+            "seen": YES | {"description": "Whether training photos carried the label."},
+            "box": BOX,
+            "map": {
+                "type": "array",
+                "items": {"type": "array", "items": NUMBER},
+                "description": "Evidence over the grid of regions, rows from the top; the greatest is 1.",
+            },
+        }
+    ),
+    "Found": record({"words": TEXT, "photos": many("Hit")}),
+    "Hit": record(
+        {
+            "id": TEXT,
+            "name": TEXT | {"description": "Below the index's folder."},
+            "score": NUMBER,
+            "box": BOX,
+            "size": SIZE,
+        }
+    ),
+}

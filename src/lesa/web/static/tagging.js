@@ -1,0 +1,134 @@
+// Tagging: photos are sent once, one by one; other labels are asked for by the ids that the server gave.
+
+import { postForm, sentence } from "./api.js"
+import { makeCard, showError, showTags } from "./card.js"
+import { save, tagLines, tagRows } from "./download.js"
+import { byId } from "./elements.js"
+
+const photos = []
+let limits
+let settings // what the form said when it was last asked
+let asked = 0 // counts how often the settings changed; a photo whose `done` is another number is still to be tagged
+let working = false
+
+/** Begin, once it is known what the server can do. */
+export function startTagging(about) {
+  limits = about.limits
+  byId("top").max = limits.top
+  byId("count").textContent = about.labels.length
+  byId("own-labels").textContent = about.labels.join(", ")
+  byId("own").addEventListener("click", showOwnLabels)
+  byId("files").addEventListener("change", (event) => {
+    addPhotos(event.target.files)
+    event.target.value = "" // so that the same photo can be chosen again
+  })
+  byId("asked").addEventListener("submit", (event) => {
+    event.preventDefault()
+    work()
+  })
+  for (const id of ["labels", "top", "threshold"]) byId(id).addEventListener("change", work)
+  byId("labels").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("asked").requestSubmit()
+  })
+  byId("clear").addEventListener("click", () => remove([...photos]))
+  byId("tags-jsonl").addEventListener("click", () => save("tags.jsonl", tagLines(tagged())))
+  byId("tags-csv").addEventListener("click", () => save("tags.csv", tagRows(tagged())))
+}
+
+/** Take photos in, whatever way they came. */
+export function addPhotos(files) {
+  for (const file of files) {
+    const photo = { file, name: file.name, url: URL.createObjectURL(file), id: null, tags: null, error: null, done: -1 }
+    photo.card = makeCard(photo.name, photo.url, () => remove([photo]))
+    photos.push(photo)
+    byId("cards").append(photo.card)
+  }
+  work()
+}
+
+function remove(gone) {
+  for (const photo of gone) {
+    URL.revokeObjectURL(photo.url)
+    photo.card.remove()
+    photos.splice(photos.indexOf(photo), 1)
+  }
+  report()
+}
+
+/** Tag what is not tagged as asked. Photos may come and go, and labels change, while this waits for the server. */
+async function work() {
+  takeSettings()
+  report()
+  if (working) return
+  working = true
+  byId("tag-problem").textContent = ""
+  try {
+    for (let todo = waiting(); todo.length; todo = waiting()) {
+      await tagSome(todo)
+      report()
+    }
+  } catch (error) {
+    byId("tag-problem").textContent = error.message
+  } finally {
+    working = false
+    report()
+  }
+}
+
+async function tagSome(todo) {
+  const now = asked
+  const held = todo.filter((photo) => photo.id).slice(0, limits.ids)
+  const some = held.length ? held : todo.slice(0, 1)
+  if (!held.length && some[0].file.size > limits.photo) {
+    return receive(some[0], { error: `the photo has more than ${Math.floor(limits.photo / 2 ** 20)} MiB` }, now)
+  }
+  const sent = held.length ? { ids: held.map((photo) => photo.id) } : { photos: some[0].file }
+  const answer = await postForm("/v1/tag", { ...settings, ...sent })
+  some.forEach((photo, i) => receive(photo, answer.photos[i], now))
+}
+
+function receive(photo, { id, size, view, tags, error, gone }, now) {
+  if (gone) {
+    photo.id = null // it is sent again by the next round
+    return
+  }
+  Object.assign(photo, { id: id ?? null, size, view, tags: tags ?? null, error: error ?? null, done: now })
+  if (photo.error) showError(photo.card, sentence(photo.error))
+  else showTags(photo.card, photo)
+}
+
+function takeSettings() {
+  if (!byId("asked").reportValidity()) return
+  const now = { labels: byId("labels").value.trim(), top: byId("top").value, threshold: byId("threshold").value }
+  if (settings && Object.keys(now).every((key) => now[key] === settings[key])) return
+  settings = now
+  asked++
+}
+
+const waiting = () => photos.filter((photo) => photo.done !== asked)
+const tagged = () => photos.filter((photo) => photo.tags)
+
+function report() {
+  const left = waiting().length
+  const wrong = photos.filter((photo) => photo.error && photo.done === asked).length
+  byId("empty").hidden = photos.length > 0
+  byId("legend").hidden = byId("tag-actions").hidden = photos.length === 0
+  byId("progress").hidden = !working || !left
+  byId("progress").max = photos.length
+  byId("progress").value = photos.length - left
+  byId("tag-status").textContent = photos.length ? statusText(left, wrong) : ""
+}
+
+function statusText(left, wrong) {
+  const failed = wrong ? `, ${wrong} could not be read` : ""
+  const done = photos.length - left - wrong
+  return left ? `${done} of ${count(photos.length)} tagged${failed}` : `${count(done)} tagged${failed}`
+}
+
+const count = (number) => `${number} ${number === 1 ? "photo" : "photos"}`
+
+function showOwnLabels() {
+  const list = byId("own-labels")
+  list.hidden = !list.hidden
+  byId("own").setAttribute("aria-expanded", String(!list.hidden))
+}

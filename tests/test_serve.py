@@ -1,0 +1,511 @@
+"""The HTTP interface on a real server: what it answers, what it refuses, and that nothing it is sent harms it."""
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lesa import cli_serve
+from lesa.cli_serve import address, loopback
+from lesa.search import Index
+from lesa.tagger import Tagger
+from lesa.web.app import STATIC
+from lesa.web.guard import host_name
+from lesa.web.limits import Limits
+from small_run import SEEN, UNSEEN
+from small_server import Answer, Client, form, serving
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = UNSEEN + SEEN
+SMALL = Limits(photo=20_000, body=60_000, photos=3, ids=4, labels=5, letters=10, top=6, kept=2)
+
+
+@pytest.fixture(scope="module")
+def collection(small_bundle: Path) -> Path:
+    return small_bundle
+
+
+@pytest.fixture(scope="module")
+def server(collection: Path) -> Iterator[Client]:
+    with serving(collection) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def small(collection: Path) -> Iterator[Client]:
+    with serving(collection, limits=SMALL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def cat(collection: Path) -> bytes:
+    return (collection / "photos" / "cat-0.jpg").read_bytes()
+
+
+def image_bytes(form: str, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, form)
+    return file.getvalue()
+
+
+def error(answer: Answer, status: int) -> str:
+    assert answer.status == status, answer.body
+    return str(answer.json()["error"])
+
+
+# Tags
+
+
+def test_the_server_answers_as_the_tagger_does(server: Client, collection: Path) -> None:
+    photos = [collection / "photos" / name for name in ("cat-0.jpg", "rocket-3.jpg")]
+    answer = server.tag([(photo.name, photo.read_bytes()) for photo in photos], top=3)
+    assert answer.status == 200
+    assert answer.json()["labels"] == len(NAMES)
+    tagger = Tagger(collection / "small.lesa")
+    for photo, found in zip(photos, answer.json()["photos"], strict=True):
+        assert (found["name"], found["size"]) == (photo.name, [120, 80])
+        tags = tagger.tag(photo, top=3)
+        assert [tag["label"] for tag in found["tags"]] == [tag.label for tag in tags]
+        for tag, expected in zip(found["tags"], tags, strict=True):
+            assert tag["score"] == pytest.approx(expected.score, abs=1e-4)
+            assert (tag["seen"], tag["box"]) == (expected.seen, list(expected.box))
+            rows, columns = tagger.bundle.about.grid
+            assert len(tag["map"]) == rows
+            assert {len(row) for row in tag["map"]} == {columns}
+            assert max(map(max, tag["map"])) == 1
+        # The backbone takes a square out of the middle.
+        assert found["view"] == [20, 0, 100, 80]
+
+
+def test_other_labels_need_no_other_upload(server: Client, collection: Path, cat: bytes) -> None:
+    (first,) = server.tag([("cat.jpg", cat)]).json()["photos"]
+    answer = server.tag(ids=[first["id"]], labels="red\n\n Paris \nmoon\n", top=2).json()
+    assert answer["labels"] == 3
+    (found,) = answer["photos"]
+    expected = Tagger(collection / "small.lesa").tag(
+        collection / "photos" / "cat-0.jpg", ["red", "Paris", "moon"], top=2
+    )
+    assert [tag["label"] for tag in found["tags"]] == [tag.label for tag in expected]
+    limit = (expected[0].score + expected[1].score) / 2
+    (found,) = server.tag(ids=first["id"], labels=["red", "Paris\nmoon"], threshold=limit).json()["photos"]
+    assert [tag["label"] for tag in found["tags"]] == [expected[0].label]
+
+
+def test_the_same_bytes_have_the_same_id_until_the_server_stops(server: Client, small: Client, cat: bytes) -> None:
+    ids = {client.tag([(name, cat)]).json()["photos"][0]["id"] for client in (server, small) for name in "ab"}
+    assert len(ids) == 2
+
+
+def test_an_id_that_is_no_longer_held_is_gone(small: Client) -> None:
+    photos = [(f"{i}.png", image_bytes("PNG", (30 + i, 30))) for i in range(3)]
+    ids = [photo["id"] for photo in small.tag(photos).json()["photos"]]
+    answer = small.tag(ids=[*ids, "../../etc/passwd"]).json()["photos"]
+    assert [photo.get("gone", False) for photo in answer] == [True, False, False, True]
+    assert "send it again" in answer[0]["error"]
+
+
+def test_a_broken_photo_is_named_and_the_others_are_done(server: Client, cat: bytes) -> None:
+    photos = [
+        ("good.jpg", cat),
+        ("broken.jpg", b"no photo"),
+        ("cut.jpg", cat[:900]),
+        ("empty.png", b""),
+        ("too.jpg", cat),
+    ]
+    found = server.tag(photos).json()["photos"]
+    assert [("error" in photo, photo["name"]) for photo in found] == [
+        (False, "good.jpg"),
+        (True, "broken.jpg"),
+        (True, "cut.jpg"),
+        (True, "empty.png"),
+        (False, "too.jpg"),
+    ]
+    assert found[1]["error"] == "broken.jpg is not a photo that can be read"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "<img src=x onerror=alert(1)>.jpg",
+        "a\u202egpj.exe",
+        "ü" * 600,
+        "",
+    ],
+)
+def test_a_name_is_only_echoed(server: Client, cat: bytes, name: str) -> None:
+    answer = server.tag([(name, cat), (name, b"broken")])
+    assert answer.headers["content-type"] == "application/json"
+    good, broken = answer.json()["photos"]
+    assert good["name"] == broken["name"] == (name[:255] or "photo")
+    assert "tags" in good
+    assert "error" in broken
+
+
+def test_a_name_that_is_no_text_is_answered(server: Client, cat: bytes) -> None:
+    body, headers = form([(r"\ud800.jpg", cat)], {})
+    headers["content-type"] += "; charset=unicode_escape"
+    answer = server.ask("POST", "/v1/tag", body, headers)
+    assert answer.status == 200
+    assert answer.json()["photos"][0]["name"].endswith(".jpg")
+
+
+@given(content=st.binary(max_size=300), start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0"]))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_answered(server: Client, content: bytes, start: bytes) -> None:
+    answer = server.tag([("any.jpg", start + content)])
+    assert answer.status == 200
+    assert answer.json()["photos"][0]["error"]
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF", "PNG", "TIFF", "WEBP"])
+def test_photos_of_other_formats_are_tagged(server: Client, form: str) -> None:
+    (found,) = server.tag([("a", image_bytes(form, mode="L"))]).json()["photos"]
+    assert found["size"] == [40, 30]
+
+
+def test_formats_that_are_no_photos_are_not_decoded(server: Client) -> None:
+    # Pillow gives an EPS to Ghostscript.
+    (found,) = server.tag([("a.jpg", image_bytes("EPS"))]).json()["photos"]
+    assert found["error"] == "a.jpg is not a photo that can be read"
+
+
+# Limits
+
+
+def test_a_photo_with_too_many_pixels_is_refused(server: Client) -> None:
+    (found,) = server.tag([("bomb.png", image_bytes("PNG", (12_000, 12_000), "1"))]).json()["photos"]
+    assert re.match(r"bomb\.png is 12000 x 12000 pixels|bomb\.png has too many pixels", found["error"])
+
+
+def test_what_is_too_large_or_too_many_is_refused(small: Client, cat: bytes) -> None:
+    (found,) = small.tag([("large.jpg", cat + bytes(20_000))]).json()["photos"]
+    assert "large.jpg has more than the limit" in found["error"]
+    assert "Too many files" in error(small.tag([("a", cat)] * 4), 400)
+    assert "Too many fields" in error(small.tag(ids=["a"] * 20), 400)
+    assert "5 ids were given" in error(small.tag(ids=["a"] * 5), 422)
+    assert "6 labels were given, the limit is 5" in error(small.tag([("a", cat)], labels="\n".join("abcdef")), 422)
+    assert "the limit of 10 letters" in error(small.tag([("a", cat)], labels="x" * 11), 422)
+    assert "the limit of 10 letters" in error(small.search({"words": "x" * 11, "top": 1}), 422)
+    assert "1 to 6" in error(small.tag([("a", cat)], top=7), 422)
+
+
+def test_a_body_that_is_too_large_is_refused(small: Client) -> None:
+    announced = {"content-type": "multipart/form-data; boundary=x", "content-length": "60001"}
+    connection = socket.create_connection(("127.0.0.1", small.port), timeout=60)
+    with connection, connection.makefile("rb") as answer:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in announced.items())
+        connection.sendall(f"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())
+        assert answer.readline().startswith(b"HTTP/1.1 413")
+    # One that does not say how large it is.
+    pieces = (b"x" * 10_000 for _ in range(7))
+    answered = small.ask("POST", "/v1/search", pieces, {"content-type": "application/json"})
+    assert "larger than the limit" in error(answered, 413)
+
+
+def begun(client: Client, path: str = "/v1/search") -> socket.socket:
+    """Return a connection over which a request began and does not end."""
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=60)
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 16\r\nexpect: 100-continue\r\n\r\n"
+    connection.sendall(head.encode())
+    # The server asks for the body once the request is inside.
+    assert connection.recv(100).startswith(b"HTTP/1.1 100")
+    return connection
+
+
+def test_a_busy_server_says_so_and_stays_alive(collection: Path, cat: bytes) -> None:
+    with serving(collection, limits=Limits(places=2)) as client:
+        with begun(client) as first, begun(client):
+            busy = client.tag([("cat.jpg", cat)])
+            assert "busy" in error(busy, 503)
+            assert busy.headers["retry-after"] == "1"
+            assert client.ask("GET", "/health").status == 200
+            first.sendall(b'{"words": "cat"}')
+            assert b"200 OK" in first.recv(100)
+            assert client.tag([("cat.jpg", cat)]).status == 200
+        # Clients that hang up give their places back.
+        assert client.tag([("cat.jpg", cat)]).status == 200
+
+
+def test_a_request_that_does_not_end_is_given_up(collection: Path) -> None:
+    with serving(collection, limits=Limits(seconds=0.2)) as client, begun(client) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "no photo to tag"),
+        ({"ids": "a", "top": "0"}, "top is '0'"),
+        ({"ids": "a", "top": "two"}, "expected a whole number"),
+        ({"ids": "a", "threshold": "nan"}, "threshold is 'nan'"),
+        ({"ids": "a", "label": "cat"}, "did you mean 'labels'"),
+        ({"ids": "a", "labels": "cat\nqwertz"}, "has no vector for 'qwertz'"),
+    ],
+)
+def test_a_mistake_is_named(server: Client, collection: Path, fields: dict[str, str], message: str) -> None:
+    said = error(server.tag(**fields), 422)
+    assert message in said
+    assert str(collection) not in said
+
+
+def test_a_file_in_the_place_of_a_text_is_refused(server: Client, cat: bytes) -> None:
+    body, headers = form([("labels.txt", b"cat")], {})
+    answer = server.ask("POST", "/v1/tag", body.replace(b'name="photos"', b'name="labels"'), headers)
+    assert error(answer, 422)
+    body, headers = form([("a", b"cat"), ("b", cat)], {})
+    answer = server.ask("POST", "/v1/tag", body.replace(b'name="photos"', b'name="top"', 1), headers)
+    assert "expected a whole number" in error(answer, 422)
+
+
+# Who may ask
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "", "a@127.0.0.1", "localhost/", "[::1", "2130706433"]
+)
+def test_other_names_of_the_server_are_refused(server: Client, host: str) -> None:
+    for path in ("/", "/health", "/v1/about"):
+        assert "not called" in error(server.ask("GET", path, headers={"host": host}), 421)
+
+
+def test_its_own_names_are_answered(collection: Path) -> None:
+    with serving(collection, indexed=False, hosts=["Tower.local"]) as client:
+        for host in ("127.0.0.1", "localhost:1", f"[::1]:{client.port}", "LOCALHOST", "tower.local:80"):
+            assert client.ask("GET", "/health", headers={"host": host}).status == 200
+
+
+@given(text=st.text(max_size=20))
+def test_a_host_is_a_name_or_none(text: str) -> None:
+    name = host_name(text)
+    assert name is None or (name in text.lower() and not set("/@[]") & set(name))
+
+
+def test_pages_of_another_origin_are_refused(server: Client, cat: bytes) -> None:
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        answer = server.tag([("cat.jpg", cat)], headers={"origin": origin})
+        assert "may not use this server" in error(answer, 403)
+        assert "access-control-allow-origin" not in answer.headers
+    assert server.tag([("cat.jpg", cat)], headers={"origin": f"http://127.0.0.1:{server.port}"}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/health", "/v1/about", "/nothing", "/v1/tag", "/openapi.json"])
+def test_every_answer_carries_the_strict_headers(server: Client, path: str) -> None:
+    headers = server.ask("GET", path).headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["cache-control"] in ("no-store", "no-cache")
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../app.py",
+        "/..%2fapp.py",
+        "/%2e%2e/app.py",
+        "/static/../../app.py",
+        "//etc/passwd",
+        "/docs",
+        "/v1/thumbnails/..%2f..%2fa",
+    ],
+)
+def test_no_other_file_is_served(server: Client, path: str) -> None:
+    assert error(server.ask("GET", path), 404)
+
+
+def test_the_page_asks_nothing_of_others_and_holds_no_inline_code() -> None:
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|//cdn|@import|innerHTML|\beval\(", text), file
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", page)
+
+
+def test_the_page_is_in_the_package() -> None:
+    (line,) = re.findall(r"^lesa = (\[.*\])$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    for file in STATIC.iterdir():
+        name = file.relative_to(ROOT / "src" / "lesa").as_posix()
+        assert any(fnmatch(name, pattern) for pattern in json.loads(line)), name
+
+
+# Search
+
+
+def test_the_server_finds_what_the_index_finds(server: Client, collection: Path) -> None:
+    answer = server.search({"words": " red ", "top": 4})
+    assert answer.json()["words"] == "red"
+    found = answer.json()["photos"]
+    hits = Index(collection / "photos.index", Tagger(collection / "small.lesa")).find("red", 4)
+    assert [photo["name"] for photo in found] == [hit.photo for hit in hits]
+    assert [photo["box"] for photo in found] == [list(hit.box) for hit in hits]
+    for photo in found:
+        picture = server.ask("GET", f"/v1/thumbnails/{photo['id']}")
+        assert picture.headers["content-type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(picture.body)).size == (120, 80)
+        assert photo["name"] not in photo["id"]
+
+
+def test_pictures_are_shown_only_of_photos_that_were_found(server: Client, collection: Path) -> None:
+    for made_up in ("cat-0.jpg", "0" * 32, "%00"):
+        assert "search again" in error(server.ask("GET", f"/v1/thumbnails/{made_up}"), 404)
+    photo = collection / "photos" / "cat-1.jpg"
+    found = {each["name"]: each["id"] for each in server.search({"words": "cat", "top": 30}).json()["photos"]}
+    photo.rename(collection / "away.jpg")
+    try:
+        said = error(server.ask("GET", f"/v1/thumbnails/{found['cat-1.jpg']}"), 422)
+    finally:
+        (collection / "away.jpg").rename(photo)
+    assert said == "cat-1.jpg does not exist"
+
+
+@pytest.mark.parametrize(
+    "asked", [None, [], {}, {"words": ""}, {"words": " "}, {"words": 1}, {"words": None, "top": 1}, "[" * 5000]
+)
+def test_a_search_without_words_is_refused(server: Client, asked: Any) -> None:
+    assert "send JSON with words" in error(server.search(asked), 400)
+
+
+def test_a_search_that_cannot_be_done_says_why(server: Client, collection: Path) -> None:
+    assert "top is" in error(server.search({"words": "cat", "top": True}), 422)
+    assert "top is" in error(server.search({"words": "cat", "top": 2.5}), 422)
+    assert "no vector for 'qwertz'" in error(server.search({"words": "qwertz"}), 422)
+    assert "is no text" in error(server.search({"words": "\ud800"}), 422)
+    with serving(collection, indexed=False) as client:
+        assert "start the server with --index" in error(client.search({"words": "cat"}), 422)
+
+
+# The description
+
+
+def conforms(value: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    """Whether a value is what a schema of this interface says."""
+    if "$ref" in schema:
+        return conforms(value, schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    kinds = {
+        "string": str,
+        "number": (int, float),
+        "integer": int,
+        "boolean": bool,
+        "array": list,
+        "object": dict,
+        "null": type(None),
+    }
+    names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(isinstance(value, kinds[name]) for name in names):
+        return False
+    if isinstance(value, list):
+        return all(conforms(each, schema["items"], schemas) for each in value)
+    if isinstance(value, dict) and "properties" in schema:
+        known = schema["properties"]
+        return set(schema["required"]) <= set(value) <= set(known) and all(
+            conforms(each, known[name], schemas) for name, each in value.items()
+        )
+    return True
+
+
+def test_the_description_is_of_these_answers(server: Client, cat: bytes) -> None:
+    about = server.ask("GET", "/openapi.json").json()
+    assert about["openapi"] == "3.1.0"
+    answers = {
+        ("/health", "get"): server.ask("GET", "/health"),
+        ("/v1/about", "get"): server.ask("GET", "/v1/about"),
+        ("/v1/tag", "post"): server.tag([("a", cat), ("b", b"")], ids="gone"),
+        ("/v1/search", "post"): server.search({"words": "cat"}),
+    }
+    described = {(path, method) for path, methods in about["paths"].items() for method in methods}
+    assert described == {*answers, ("/v1/thumbnails/{id}", "get")}
+    schemas = about["components"]["schemas"]
+    for (path, method), answer in answers.items():
+        schema = about["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert conforms(answer.json(), schema, schemas), path
+    assert conforms(server.ask("GET", "/nothing").json(), {"$ref": "Error"}, schemas)
+    fields = about["paths"]["/v1/tag"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(fields) == {"photos", "ids", "labels", "top", "threshold"}
+
+
+# The command
+
+
+def test_the_command_serves_until_it_is_stopped(collection: Path) -> None:
+    command = [sys.executable, "-m", "lesa", "serve", "--bundle", str(collection / "small.lesa"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", line)[0])
+        assert Client(port).ask("GET", "/health").json()["status"] == "ok"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    # As a shell counts a program that was interrupted.
+    assert process.returncode == 128 + signal.SIGINT
+
+
+def test_a_port_that_is_taken_is_a_clear_error(
+    lesa: Callable[..., int], capsys: pytest.CaptureFixture[str], server: Client, collection: Path
+) -> None:
+    assert lesa("serve", "--bundle", collection / "small.lesa", "--port", str(server.port)) == 2
+    said = capsys.readouterr().err
+    assert f"cannot listen on port {server.port} of 127.0.0.1" in said
+    assert "--port" in said
+    assert lesa("serve", "--bundle", collection / "small.lesa", "--host", "no such host") == 2
+    assert "--host" in capsys.readouterr().err
+
+
+def test_an_index_of_another_bundle_is_refused(
+    lesa: Callable[..., int], capsys: pytest.CaptureFixture[str], collection: Path, tmp_path: Path
+) -> None:
+    assert lesa("serve", "--bundle", collection / "small.lesa", "--index", tmp_path, "--port", "0") == 2
+    assert "is not an index" in capsys.readouterr().err
+    assert lesa("serve", "--bundle", tmp_path / "none.lesa", "--port", "0") == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_error_names_it(
+    lesa: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_serve, "NEEDED", ("starlette", "no_such_library"))
+    assert lesa("serve", "--bundle", "x.lesa") == 2
+    assert "needs no_such_library: pip install 'lesa-zsl[web]'" in capsys.readouterr().err
+
+
+def test_only_the_server_imports_what_it_needs(collection: Path) -> None:
+    web = {"starlette", "uvicorn", "anyio", "python_multipart", "lesa.web"}
+    learning = {"torch", "scipy", "pydantic", "transformers", "lesa.learn"}
+    run = "try: cli({0}, standalone_mode=False)\nexcept SystemExit: pass\n"
+    photo = str(collection / "photos" / "cat-0.jpg")
+    for code, heavy in [
+        (run.format(["--help"]), web | learning),
+        (run.format(["serve", "--help"]), web | learning),
+        (run.format(["tag", photo, "--bundle", str(collection / "small.lesa")]), web | learning),
+        ("from lesa.web.app import make_app\nfrom lesa.cli_serve import make_server", learning),
+    ]:
+        script = f"import sys\nfrom lesa.cli import cli\n{code}\nsys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_addresses_for_a_browser() -> None:
+    assert address("0.0.0.0", 1) == "http://127.0.0.1:1/"
+    assert address("::1", 80) == "http://[::1]:80/"
+    assert address("tower.local", 80) == "http://tower.local:80/"
+    assert [loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "tower.local")] == [True] * 3 + [
+        False
+    ] * 2
