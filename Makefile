@@ -10,7 +10,7 @@ help:  ## list the targets
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[learn,text,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[learn,text,web,dev]'
 	touch $@
 
 demo: $(VENV)/ready  ## train, evaluate and report on the embedded region codes (three minutes)

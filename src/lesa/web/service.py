@@ -169,7 +169,7 @@ def tag_entry(tag: Tag) -> Json:
     return {
         "label": tag.label,
         "score": round(tag.score, 4),
-        "probability": None,
+        "probability": tag.probability,
         "seen": tag.seen,
         "box": tag.box,
         "map": evidence(tag),
