@@ -8,10 +8,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -30,6 +32,7 @@ RUNS: dict[str, dict[str, object]] = {
     "published, raw regions": {"recipe": "published", "regions": "raw"},
     "contrastive, projected": {"recipe": "contrastive"},
     "separate W1, projected": {"recipe": "contrastive", "separate": True},
+    "soft maximum, front": {"recipe": "contrastive", "front": True},
     "mean pool": {"recipe": "labelem"},
 }
 
@@ -65,7 +68,10 @@ def test_its_scores_on_real_photos_are_pytorchs(
     photos = [collection / "photos" / name for name in list_photos(collection / "photos")][::3]
     with torch.inference_mode():
         regions_BRD = torch.from_numpy(Extractor.from_store(run.recipe.regions).regions(photos))
-        output = load_model(run)(regions_BRD, torch.from_numpy(run.vectors_CE))
+        model: Any = load_model(run)
+        output = model(regions_BRD, torch.from_numpy(run.vectors_CE))
+        after_BRD = model.front(regions_BRD) if getattr(model, "front", None) else regions_BRD
+        by_region_BRC = after_BRD @ model.compatibility.w @ F.normalize(torch.from_numpy(run.vectors_CE), dim=1).T
     tagger = Tagger(tmp_path / "a.lesa")
     expected_BC, winner_BC = output.scores_BC.numpy(), output.winner_BC
     names = run.vocabulary.names
@@ -75,8 +81,12 @@ def test_its_scores_on_real_photos_are_pytorchs(
         scores_C = [tags[name].score for name in names]
         np.testing.assert_allclose(scores_C, expected_BC[b], rtol=0, atol=tolerance)
         for c, name in enumerate(names):
-            attention_R = output.attention_BMR[b, winner_BC[b, c]].numpy()
-            np.testing.assert_allclose(tags[name].attention.ravel(), attention_R, atol=1e-4)
+            attention_R = output.attention_BMR[b, winner_BC[b, c]]
+            by_region_R = by_region_BRC[b, :, c]
+            # The gain of a code is what makes its attention's mean of the regions its dot product.
+            gain = output.by_attention_BMC[b, winner_BC[b, c], c] / (attention_R @ by_region_R)
+            evidence_R = (gain * by_region_R).numpy()
+            np.testing.assert_allclose(tags[name].evidence.ravel(), evidence_R, atol=1e-4 * np.ptp(evidence_R) + 1e-4)
 
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:
@@ -148,7 +158,8 @@ def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, 
 
 Change = Callable[[dict[str, object]], object]
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-1'"),
+    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-2'"),
+    "the version before": (lambda about: about.update(format="lesa-bundle-1"), "export the run again"),
     "another selection": (lambda about: about.update(selection="min"), "selection is 'min'"),
     "no grid": (lambda about: about.pop("grid"), "damaged"),
     "grid of one number": (lambda about: about.update(grid=[7]), "damaged"),

@@ -134,7 +134,7 @@ CODES = arrays.arrays(
 @given(codes_ME=CODES)
 def test_eight_bits_are_within_half_a_step_of_each_code(codes_ME: np.ndarray) -> None:
     attention_MR = np.full((len(codes_ME), 6), 1 / 6, dtype=np.float32)
-    record = pack(Codes(codes_ME, attention_MR, (30, 20)), (2, 3))
+    record = pack(Codes(codes_ME, attention_MR, np.zeros((6, codes_ME.shape[1]), np.float32), (30, 20)), (2, 3))
     near_ME = record["codes"] * record["scales"][:, None].astype(np.float64)
     step_M1 = np.abs(codes_ME.astype(np.float64)).max(axis=1, keepdims=True) / 127
     assert (np.abs(near_ME - codes_ME) <= step_M1 * 0.5001 + 1e-30).all()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from scipy import ndimage
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from lesa.cli_tag import tag as tag_command
 from lesa.errors import LesaError
@@ -27,7 +27,7 @@ from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
-from lesa.tagger import Codes, Tagger, hot_box, select
+from lesa.tagger import Codes, Tagger, evidence, hot_box, select
 from lesa.vectors import write_table
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
@@ -67,8 +67,7 @@ def test_tags_are_the_best_labels_with_their_places(tagger: Tagger, photo: Path)
     assert [tag.label for tag in tagger.tag(photo, top=None, threshold=limit)] == [tag.label for tag in tags[:3]]
     for tag in tags:
         assert tag.seen == (tag.label in SEEN)
-        assert tag.attention.shape == tagger.bundle.about.grid
-        assert tag.attention.sum() == pytest.approx(1, abs=1e-5)
+        assert tag.evidence.shape == tagger.bundle.about.grid
         left, top, right, bottom = tag.box
         assert 0 <= left < right <= 120
         assert 0 <= top < bottom <= 80
@@ -184,6 +183,23 @@ def test_scores_follow_from_the_codes_as_scipy_has_it(by_code_MC: np.ndarray) ->
     expected_C = logsumexp(exact, axis=0) - np.log(len(exact))
     np.testing.assert_allclose(select(by_code_MC, "log-mean-exp"), expected_C, atol=1e-4)
     np.testing.assert_array_equal(select(by_code_MC, "max"), exact.max(axis=0))
+
+
+@given(data=st.data(), unit_codes=st.booleans())
+def test_evidence_weighted_with_the_winners_attention_is_the_score(data: st.DataObject, unit_codes: bool) -> None:
+    M, R, E, C = (data.draw(st.integers(1, most)) for most in (4, 9, 5, 6))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    regions_RE, logits_MR, vectors_CE = (random.normal(size=size) for size in ((R, E), (M, R), (C, E)))
+    attention_MR = softmax(logits_MR, axis=1)
+    codes_ME = attention_MR @ regions_RE
+    if unit_codes:
+        codes_ME *= 14 / np.linalg.norm(codes_ME, axis=1, keepdims=True)
+    found_CR = evidence(Codes(codes_ME, attention_MR, regions_RE, (1, 1)), vectors_CE)
+    by_code_MC = codes_ME @ vectors_CE.T
+    weighted_C = (attention_MR[by_code_MC.argmax(axis=0)] * found_CR).sum(axis=1)
+    np.testing.assert_allclose(weighted_C, select(by_code_MC, "max"), rtol=1e-9, atol=1e-9)
+    soft_C = select(by_code_MC, "log-mean-exp")
+    assert np.all((weighted_C >= soft_C - 1e-9) & (weighted_C <= soft_C + np.log(M) + 1e-9))
 
 
 GRIDS = arrays.arrays(np.float32, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 9))

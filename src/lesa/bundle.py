@@ -1,7 +1,7 @@
 """The deployable model, one zip or folder: opened only if its version, hashes, names and shapes agree.
 
 manifest.json         format, what a photo becomes, how scores follow, the labels, the hash of every other member
-graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E) and `attention` (B, M, R), for any B
+graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E), `attention` (B, M, R), `regions` (B, R, E), any B
 labels.safetensors    the labels' vectors (C, E), in 8 bits with a scale a label or in 32; means that centre others
 MODEL_CARD.md         data, licence, figures with their rules, limits
 calibration.json      optional: how scores become probabilities, and how that was found
@@ -29,7 +29,7 @@ from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
 from lesa.vectors import VectorSpace, unit
 
-FORMAT = "lesa-bundle-1"
+FORMAT = "lesa-bundle-2"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
 CALIBRATION = "calibration.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -13,6 +13,7 @@ from lesa.cli_calibrate import calibrate
 from lesa.cli_prepare import prepare
 from lesa.cli_search import index, search
 from lesa.cli_serve import serve
+from lesa.cli_show import show
 from lesa.cli_tables import print_table
 from lesa.cli_tag import export, tag
 from lesa.cli_write import write
@@ -48,14 +49,14 @@ def cli() -> None:
     the paper's tables            lesa reproduce
     trained run -> bundle         lesa export
     scores -> probabilities       lesa calibrate
-    bundle x photos -> tags       lesa tag, lesa write
+    bundle x photos -> tags       lesa tag, lesa show, lesa write
     words -> photos               lesa index, lesa search
     all of it on a local page     lesa serve
     everything on embedded data   lesa demo
     """
 
 
-for command in (prepare, export, calibrate, tag, write, index, search, serve):
+for command in (prepare, export, calibrate, tag, show, write, index, search, serve):
     cli.add_command(command)
 
 
@@ -264,30 +265,6 @@ def score(
     if out:
         write_json(out, {"scores": str(scores), "targets": str(targets), "tasks": written})
         click.echo(f"written: {out}")
-
-
-@cli.command()
-@click.argument("run", type=PATH)
-@click.argument("photos", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
-@click.option("--top", type=click.IntRange(min=1), default=4, help="Seen and unseen labels a photo.")
-@click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
-def show(run: Path, photos: Sequence[Path], out: Path, top: int, regions: Path | None) -> None:
-    """A photo's best seen and unseen labels, each with the attention that it chose: one PNG a photo.
-
-    \b
-    Example:
-      lesa show runs/flickr8k photo.jpg holiday/*.jpg -o shown
-    """
-    from lesa.learn.run import open_run
-    from lesa.learn.show import show_photos
-
-    failed = 0
-    for photo, shown in show_photos(open_run(run), photos, out, top=top, regions=regions):
-        failed += isinstance(shown, LesaError)
-        click.echo(f"{photo}: {shown}", err=isinstance(shown, LesaError))
-    if failed == len(photos):
-        raise LesaError("none of the photos could be shown")
 
 
 JOBS_OPTION = click.option(

@@ -1,7 +1,6 @@
-"""Where a tag comes from: the attention over the regions -> a heat map -> a picture of it over the photo.
+"""Where a tag comes from: a value a region -> a heat map -> a picture of it over the photo.
 
-A label's score is the best of M dot products, so one attention won; its weights over the regions say where it looked.
-Heat is scaled to its own maximum: colours compare places within one map, not two maps.
+Of a run the values are the winning attention's weights (`sheet`), of a bundle a label's evidence (`lesa.pictures`).
 """
 
 import unicodedata
@@ -28,6 +27,7 @@ FADED = 0.6
 """How far the photo fades where the backbone did not look."""
 
 SEEN_TITLE = "labels that training photos carried (seen)"
+ATTENTION = "attention of the label, little to much"
 UNSEEN_TITLE = "labels that no training photo carried (unseen)"
 PAPER, INK, QUIET = (255, 255, 255), (28, 30, 36), (112, 117, 128)
 SEEN_COLOUR, UNSEEN_COLOUR = (37, 99, 175), (201, 84, 18)
@@ -53,27 +53,31 @@ class Tag:
     """The winning attention's weights over the regions, row by row of the grid."""
 
 
-def heat(attention_R: NDArray[Any], grid: tuple[int, int], size_WH: tuple[int, int]) -> NDArray[np.float32]:
-    """Return attention over the grid as a smooth map `H, W`, scaled so that its maximum is 1 (all zeros stay zeros).
+def heat(
+    attention_R: NDArray[Any], grid: tuple[int, int], size_WH: tuple[int, int], full: float | None = None
+) -> NDArray[np.float32]:
+    """Return attention or evidence over the grid as a smooth map `H, W` from 0 to 1; what is negative counts as 0.
 
     Bicubic enlargement treats a region as an area of the picture, not a point; its undershoot is cut at 0.
 
     Args:
-        attention_R: weights of the regions, at least 0, row by row.
+        attention_R: values of the regions, row by row.
         grid: rows and columns of the grid, R = rows x columns.
         size_WH: width and height of the map in pixels.
+        full: the value that becomes 1; the map's own maximum if not given, so that colours compare places within one
+            map, but not two maps.
 
     Raises:
         LesaError: the weights do not fill the grid.
     """
     rows, columns = grid
-    weights_R = np.asarray(attention_R, dtype=np.float32)
+    weights_R = np.asarray(attention_R, dtype=np.float32).clip(min=0)
     if weights_R.shape != (rows * columns,):
         raise LesaError(f"attention of shape {weights_R.shape} does not fill a grid of {rows} x {columns} regions")
     small = Image.fromarray(weights_R.reshape(rows, columns))
     map_HW = np.asarray(small.resize(size_WH, Image.Resampling.BICUBIC)).clip(min=0)
-    scaled_HW: NDArray[np.float32] = map_HW / np.maximum(map_HW.max(), np.finfo(np.float32).tiny)
-    return scaled_HW
+    scaled_HW: NDArray[np.float32] = map_HW / np.maximum(full or map_HW.max(), np.finfo(np.float32).tiny)
+    return scaled_HW.clip(max=1)
 
 
 def overlay(photo: Image.Image, heat_HW: NDArray[np.float32], box: Box | None = None) -> Image.Image:
@@ -139,24 +143,24 @@ def sheet(
         raise LesaError("there is no tag to draw: ask for at least one label")
     labels = stacked(rows, GAP)
     large = photo.resize(fit(photo.size, (WIDEST_PHOTO, labels.height)), Image.Resampling.LANCZOS)
-    return framed(stacked([beside([large, labels], 2 * GAP), legend(whole=small_box == (0, 0, *small.size))]))
+    return framed(stacked([beside([large, labels], 2 * GAP), legend(ATTENTION, small_box == (0, 0, *small.size))]))
 
 
 def cell(small: Image.Image, tag: Tag, grid: tuple[int, int], box: Box) -> Image.Image:
     """Draw one label: the small photo with the map of its attention, name and score below."""
     left, top, right, bottom = box
     picture = overlay(small, heat(tag.attention_R, grid, (right - left, bottom - top)), box)
-    return stacked([picture, caption(tag, max(small.width, NARROWEST))])
+    return stacked([picture, caption(tag.name, tag.score, max(small.width, NARROWEST))])
 
 
-def caption(tag: Tag, width: int) -> Image.Image:
+def caption(name: str, score: float, width: int) -> Image.Image:
     """Write a label's name at the left and its score at the right; a name that is too long ends in an ellipsis."""
     strip = Image.new("RGB", (width, CAPTION), PAPER)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(TEXT_SIZE)
-    score = f"{tag.score:.2f}"
-    name = shortened(tag.name, width - font.getlength(score) - TEXT_SIZE, font)
+    number = f"{score:.2f}"
+    name = shortened(name, width - font.getlength(number) - TEXT_SIZE, font)
     draw.text((0, CAPTION / 2), name, INK, font, anchor="lm")
-    draw.text((width, CAPTION / 2), score, QUIET, font, anchor="rm")
+    draw.text((width, CAPTION / 2), number, QUIET, font, anchor="rm")
     return strip
 
 
@@ -181,12 +185,12 @@ def heading(text: str, colour: tuple[int, int, int]) -> Image.Image:
     return strip
 
 
-def legend(whole: bool) -> Image.Image:
+def legend(words: str, whole: bool) -> Image.Image:
     """Explain the colours, and the faded part where the backbone did not see the whole photo."""
     font = ImageFont.load_default(SMALL_SIZE)
     rise_HW = np.tile(np.linspace(0, 1, 120, dtype=np.float32), (12, 1))
     bar = overlay(Image.new("RGB", (120, 12), QUIET), rise_HW)
-    words = "attention of the label, little to much" + ("" if whole else "; faded: not seen by the model")
+    words += "" if whole else "; faded: not seen by the model"
     strip = Image.new("RGB", (132 + round(font.getlength(words)), CAPTION), PAPER)
     strip.paste(bar, (0, CAPTION // 2 - 6))
     ImageDraw.Draw(strip).text((130, CAPTION / 2), words, QUIET, font, anchor="lm")

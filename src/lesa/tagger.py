@@ -1,7 +1,7 @@
 """The tagger: photo -> codes, once; codes x words -> tags, as often as the words change. No PyTorch.
 
 A photo becomes M codes in word space that depend on no label. A label's score is the best dot product of its vector
-with the codes; the attention of the winning code says where in the photo the tag comes from.
+with the codes; what each region alone says for the label, its evidence, tells where in the photo the tag comes from.
 """
 
 import difflib
@@ -26,14 +26,16 @@ from lesa.vectors import unit, words
 Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in the upright photo's pixels."""
+Run = Callable[[Floats], tuple[Floats, Floats, Floats]]
+"""Runs a bundle's graph."""
 
 DECODERS = 4
-KEPT = 1024
-"""Photos whose codes a tagger keeps: 20 kB each with ten codes of 300 numbers."""
+KEPT = 256
+"""Photos whose codes a tagger keeps: 75 kB each with ten codes and 49 regions of 300 numbers."""
 KEPT_LABELS = 16
 """Lists of labels whose vectors a tagger keeps."""
 HOT = 0.5
-"""A tag's box holds the regions with at least this share of its greatest attention."""
+"""A tag's box holds the regions with at least this share of its greatest evidence."""
 FUNCTION_WORDS = frozenset(
     [
         "a",
@@ -70,6 +72,8 @@ class Codes:
     """The codes."""
     attention_MR: Floats
     """Where each code looks: sums to one over the regions."""
+    regions_RE: Floats
+    """Each region alone in word space: a code is a positive multiple of `attention_MR @ regions_RE`."""
     size: tuple[int, int]
     """The upright photo's width and height in pixels."""
 
@@ -100,10 +104,10 @@ class Tag:
     """An unbounded margin, not a probability; it does not depend on which other labels were asked for."""
     seen: bool
     """Whether training photos carried the label."""
-    attention: Floats
-    """The winning code's weights over the grid of regions (rows, columns): they sum to one."""
+    evidence: Floats
+    """What each region of the grid (rows, columns) alone says for the label, in units of the score; may be negative."""
     box: Box
-    """The place in the photo that the code looked at most."""
+    """The place in the photo with the most evidence."""
     probability: float | None = None
     """That the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
 
@@ -139,7 +143,7 @@ class Tagger:
         about = self.bundle.about
         self._rows = {name: row for row, name in enumerate(about.names)}
         self._seen = frozenset(about.seen)
-        self._run: Callable[[Floats], tuple[Floats, Floats]] | None = None
+        self._run: Run | None = None
         self._codes: OrderedDict[tuple[str, int, int], Codes] = OrderedDict()
         self._labels: dict[tuple[str, ...], Labels] = {}
 
@@ -230,7 +234,6 @@ class Tagger:
         """
         by_code_MC = codes.codes_ME @ labels.vectors_CE.T
         scores_C = select(by_code_MC, self.bundle.about.selection)
-        winner_C = by_code_MC.argmax(axis=0)
         probability_C = self._probabilities(scores_C, codes, labels)
         value_C = scores_C if probability_C is None else probability_C
         order = np.argsort(-value_C, kind="stable")[:top]
@@ -240,7 +243,7 @@ class Tagger:
                 float(scores_C[c]),
                 labels.seen[c],
                 codes,
-                int(winner_C[c]),
+                labels.vectors_CE[c],
                 None if probability_C is None else float(probability_C[c]),
             )
             for c in order.tolist()
@@ -260,11 +263,13 @@ class Tagger:
             return None
         return self.bundle.calibration.probabilities(scores_C, self.level(codes), labels.biases_C)
 
-    def _tag(self, label: str, score: float, seen: bool, codes: Codes, winner: int, probability: float | None) -> Tag:
+    def _tag(
+        self, label: str, score: float, seen: bool, codes: Codes, vector_E: Floats, probability: float | None
+    ) -> Tag:
         about = self.bundle.about
-        attention = codes.attention_MR[winner].reshape(about.grid)
-        box = hot_box(attention, seen_box(codes.size, about.preprocessing))
-        return Tag(label, score, seen, attention, box, probability)
+        found = evidence(codes, vector_E[None])[0].reshape(about.grid)
+        box = hot_box(found.clip(min=0), seen_box(codes.size, about.preprocessing))
+        return Tag(label, score, seen, found, box, probability)
 
     def carried(self, name: str) -> str:
         """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
@@ -348,8 +353,8 @@ class Tagger:
             return []
         if self._run is None:
             self._run = open_graph(self.bundle)
-        codes_BME, attention_BMR = self._run(np.stack([photo.pixels for photo in photos]))
-        return [Codes(*each) for each in zip(codes_BME, attention_BMR, (p.size for p in photos), strict=True)]
+        found = self._run(np.stack([photo.pixels for photo in photos]))
+        return [Codes(*each) for each in zip(*found, (photo.size for photo in photos), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -393,8 +398,8 @@ def _state(photo: Path) -> tuple[str, int, int]:
     return str(photo.absolute()), about.st_mtime_ns, about.st_size
 
 
-def open_graph(bundle: Bundle) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Return a function from pixels (B, 3, H, W) to codes (B, M, E) and attention (B, M, R), on onnxruntime.
+def open_graph(bundle: Bundle) -> Run:
+    """Return a function from pixels (B, 3, H, W) to codes (B, M, E), attention (B, M, R), regions (B, R, E).
 
     Raises:
         LesaError: the graph cannot be opened, or its shapes are not the manifest's.
@@ -415,14 +420,15 @@ def open_graph(bundle: Bundle) -> Callable[[Floats], tuple[Floats, Floats]]:
         "pixels": [3, side, side],
         "codes": [about.attentions, about.vector_size],
         "attention": [about.attentions, rows * columns],
+        "regions": [rows * columns, about.vector_size],
     }
     found = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
     if found != expected:
         raise LesaError(f"the graph of {bundle.path} has the shapes {found}, the manifest says {expected}")
 
-    def run(pixels: Floats) -> tuple[Floats, Floats]:
-        codes_BME, attention_BMR = session.run(["codes", "attention"], {"pixels": pixels})
-        return codes_BME, attention_BMR
+    def run(pixels: Floats) -> tuple[Floats, Floats, Floats]:
+        codes_BME, attention_BMR, regions_BRE = session.run(["codes", "attention", "regions"], {"pixels": pixels})
+        return codes_BME, attention_BMR, regions_BRE
 
     return run
 
@@ -439,16 +445,31 @@ def select(by_code_MC: Floats, selection: str) -> Floats:
     return soft_C
 
 
-def hot_box(attention: Floats, box: tuple[float, float, float, float]) -> Box:
-    """Return the box around the regions that are joined to the hottest one and have at least half its attention.
+def evidence(codes: Codes, vectors_CE: Floats) -> Floats:
+    """Return what each region alone says for each label, `C, R`, in units of the score.
+
+    A code is its attention's mean of the regions in word space times a gain. So the mean of a label's evidence,
+    weighted with the attention of its winning code, is exactly that code's dot product with the label: its score.
+    (A soft maximum's score lies below it by at most log M.) The attention itself is left out of the map: it says where
+    the code looks for whatever it finds there, and measured it is the worse evidence (docs/tagging.md).
+    """
+    winner_C = (codes.codes_ME @ vectors_CE.T).argmax(axis=0)
+    length_M = np.linalg.norm(codes.attention_MR @ codes.regions_RE, axis=1)
+    gain_M = np.linalg.norm(codes.codes_ME, axis=1) / np.maximum(length_M, np.finfo(np.float32).tiny)
+    found_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
+    return found_CR
+
+
+def hot_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
+    """Return the box around the regions that are joined to the hottest one and have at least half its heat.
 
     Args:
-        attention: weights over the grid (rows, columns).
+        heat: attention or evidence over the grid (rows, columns), nowhere negative; the whole grid if it is zero.
         box: the part of the photo that the grid covers, in its pixels.
     """
-    rows, columns = attention.shape
-    start = divmod(int(attention.argmax()), columns)
-    down, across = zip(*_joined(attention >= HOT * attention.max(), start), strict=True)
+    rows, columns = heat.shape
+    start = divmod(int(heat.argmax()), columns)
+    down, across = zip(*_joined(heat >= HOT * heat.max(), start), strict=True)
     left, top, right, bottom = box
     wide, high = (right - left) / columns, (bottom - top) / rows
     return (

@@ -1,5 +1,6 @@
 """A trained run -> a bundle that needs no PyTorch: backbone, projection and model as one checked graph; model card."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,24 +40,33 @@ LIMITS = """\
 
 
 class Codes(nn.Module):
-    """Photos -> codes and attentions: a backbone, the projection of its store, and a trained model, in one module."""
+    """Photos -> codes, attentions, regions in word space: backbone, projection of its store, trained model in one."""
 
     def __init__(self, backbone: nn.Module, projection: Projection | None, model: Model, vector_size: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.model = model
+        # The front runs once, before the model: its regions are both attended to and given out.
+        self.front: nn.Module | None = getattr(model, "front", None)
+        behind: Any = copy.deepcopy(model)
+        behind.front = None
+        self.model: Any = behind
         self.mean_D = None if projection is None else nn.Parameter(torch.from_numpy(projection.mean_D))
         self.components = None if projection is None else nn.Parameter(torch.from_numpy(projection.components))
         # The model scores labels too; the codes depend on none, so that part of the graph falls away.
         self.register_buffer("any_label_CE", torch.ones(1, vector_size))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (B, 3, H, W) -> codes (B, M, E) and attentions (B, M, R)."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels (B, 3, H, W) -> codes (B, M, E), attentions (B, M, R), regions (B, R, E): each region alone times W.
+
+        A code is a positive multiple of its attention's mean of the regions: that is what evidence follows from.
+        """
         regions_BRD = self.backbone(pixels)
         if self.components is not None:
             regions_BRD = (regions_BRD - self.mean_D) @ self.components
+        if self.front is not None:
+            regions_BRD = self.front(regions_BRD)
         output = self.model(regions_BRD, self.any_label_CE)
-        return output.codes_BME, output.attention_BMR
+        return output.codes_BME, output.attention_BMR, regions_BRD @ self.model.compatibility.w
 
 
 def export_run(
@@ -151,7 +161,7 @@ def make_graph(module: Codes, backbone: Backbone) -> bytes:
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 input_names=["pixels"],
-                output_names=["codes", "attention"],
+                output_names=["codes", "attention", "regions"],
                 verbose=False,
             )
             assert program is not None
@@ -174,7 +184,7 @@ def compare(bundle: Bundle, backbone: Backbone, projection: Projection | None, m
         if projection is not None:
             regions_BRD = torch.from_numpy(projection.apply(regions_BRD.numpy()))
         expected_BC = model(regions_BRD, torch.from_numpy(bundle.vectors_CE)).scores_BC.numpy()
-    codes_BME, _ = open_graph(bundle)(pixels)
+    codes_BME, _, _ = open_graph(bundle)(pixels)
     scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.about.selection) for codes in codes_BME])
     difference = float(np.abs(scores_BC - expected_BC).max() / np.ptp(expected_BC))
     # Not `>`: NaN must not pass.

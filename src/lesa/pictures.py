@@ -1,0 +1,212 @@
+"""Pictures of a bundle's tags: the evidence over the photo, box, label and score; the same as JSON; a sheet of many.
+
+One scale holds for all maps of a photo, and it is printed: full colour is the most evidence that any of the bundle's
+labels, or of those asked for, has in any region of it. So a word that the photo does not show stays pale.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from lesa.errors import LesaError
+from lesa.files import replacing, write_json
+from lesa.images import open_photo, seen_box
+from lesa.maps import (
+    GAP,
+    INK,
+    NARROWEST,
+    PAPER,
+    THUMBNAIL,
+    Box,
+    beside,
+    caption,
+    fit,
+    framed,
+    heat,
+    legend,
+    overlay,
+    scaled,
+    stacked,
+)
+from lesa.tagger import Codes, Labels, Tag, Tagger, evidence
+
+LARGEST = 1280
+"""Pixels: the longer side of a tag's picture at most."""
+SHEET = "sheet.png"
+SHEET_TAGS, SHEET_BOX = 3, (190, 150)
+"""Of the sheet of many photos: tags a photo, and the box that each picture fits into."""
+EVIDENCE = (
+    "evidence: what a region alone says for the label, from 0 to {full:.2f} in units of the score; frame: the box"
+)
+EVIDENCE_OF_MANY = (
+    "evidence: what a region alone says for the label, from 0 to the most that any label has in the photo"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A photo, reduced, with what is drawn of it."""
+
+    photo: Image.Image
+    """Upright, at most `LARGEST` pixels long."""
+    size: tuple[int, int]
+    """The upright photo's own width and height in pixels."""
+    tags: list[Tag]
+    """The best first; boxes in pixels of the photo's own size."""
+    seen: tuple[float, float, float, float]
+    """The part that the model sees, in pixels of the photo's own size."""
+    full: float
+    """The evidence that gets the full colour."""
+
+
+def show_tags(
+    tagger: Tagger, photos: Sequence[str], out: Path, labels: Labels, top: int, sheet: bool
+) -> Iterator[tuple[str, Path | LesaError]]:
+    """Draw photos and yield (photo, its picture); one that cannot be shown yields the reason.
+
+    A photo NAME.jpg gives NAME.png, all tags beside each other; NAME.json; and NAME/1.png and so on, a picture a tag.
+
+    Args:
+        tagger: of the bundle.
+        photos: image files.
+        out: the folder to write into; nothing that lies there is replaced.
+        labels: to choose from.
+        top: tags a photo.
+        sheet: whether `sheet.png`, with all photos and their three best tags, is written in the end.
+
+    Raises:
+        LesaError: there is such a sheet already.
+    """
+    if sheet and (out / SHEET).exists():
+        raise LesaError(f"{out / SHEET} exists already: give another folder")
+    rows: list[Image.Image] = []
+    taken = {Path(SHEET).stem} if sheet else set()
+    for photo, codes in tagger.stream(photos):
+        try:
+            if isinstance(codes, LesaError):
+                raise codes
+            shown = look(tagger, str(photo), codes, labels, top)
+            picture = write_pictures(shown, str(photo), out / free_name(Path(photo).stem, taken))
+        except LesaError as error:
+            yield str(photo), error
+            continue
+        if sheet:
+            rows.append(row(shown))
+        yield str(photo), picture
+    if rows:
+        save(many(rows), out / SHEET)
+
+
+def look(tagger: Tagger, photo: str, codes: Codes, labels: Labels, top: int) -> Shown:
+    """Return what is drawn of a photo."""
+    image = open_photo(photo)
+    small = image.resize(fit(image.size, (min(LARGEST, image.width), min(LARGEST, image.height))))
+    full = max(float(evidence(codes, each.vectors_CE).max()) for each in (tagger.labels(), labels))
+    seen = seen_box(codes.size, tagger.bundle.about.preprocessing)
+    return Shown(small, codes.size, tagger.rank(codes, labels, top), seen, max(full, 0))
+
+
+def write_pictures(shown: Shown, photo: str, place: Path) -> Path:
+    """Write a photo's pictures and JSON beside `place` and return the picture of all its tags.
+
+    Raises:
+        LesaError: one of them exists already.
+    """
+    picture, about = place.with_name(f"{place.name}.png"), place.with_name(f"{place.name}.json")
+    for path in (picture, about, place):
+        if path.exists():
+            raise LesaError(f"{path} exists already: give another folder")
+    for number, tag in enumerate(shown.tags, start=1):
+        drawn = tag_picture(shown, tag, shown.photo.size)
+        save(
+            stacked([drawn, legend(EVIDENCE.format(full=shown.full), whole(shown))], GAP // 2), place / f"{number}.png"
+        )
+    save(photo_sheet(shown), picture)
+    write_json(about, description(shown, photo))
+    return picture
+
+
+def description(shown: Shown, photo: str) -> dict[str, Any]:
+    """Return what the pictures show as JSON holds it."""
+    tags = [
+        {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
+        | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
+        for tag in shown.tags
+    ]
+    # A file name that is no text cannot be written as UTF-8.
+    name = photo.encode("utf-8", "backslashreplace").decode()
+    covers = [round(x, 2) for x in shown.seen]
+    about = {"photo": name, "size": shown.size, "grid": shown.tags[0].evidence.shape, "covers": covers}
+    return about | {"full_colour": round(shown.full, 4), "tags": tags}
+
+
+def photo_sheet(shown: Shown) -> Image.Image:
+    """Draw a photo and its tags beside each other."""
+    cells = [
+        shown.photo.resize(fit(shown.photo.size, THUMBNAIL)),
+        *(tag_picture(shown, t, THUMBNAIL) for t in shown.tags),
+    ]
+    return framed(stacked([beside(cells), legend(EVIDENCE.format(full=shown.full), whole(shown))]))
+
+
+def row(shown: Shown) -> Image.Image:
+    """Draw a photo's part of the sheet of many."""
+    cells = [tag_picture(shown, tag, SHEET_BOX) for tag in shown.tags[:SHEET_TAGS]]
+    return in_columns([shown.photo.resize(fit(shown.photo.size, SHEET_BOX)), *cells], SHEET_BOX[0] + GAP)
+
+
+def many(rows: Sequence[Image.Image]) -> Image.Image:
+    """Draw the sheet of many photos, in two columns."""
+    lines = [beside(rows[i : i + 2], 2 * GAP) for i in range(0, len(rows), 2)]
+    return framed(stacked([*lines, legend(EVIDENCE_OF_MANY, whole=True)], GAP))
+
+
+def tag_picture(shown: Shown, tag: Tag, limit: tuple[int, int]) -> Image.Image:
+    """Draw a tag: the photo, fitted into `limit` pixels, with evidence and box; label and score below."""
+    small = shown.photo.resize(fit(shown.photo.size, limit))
+    across, down = small.width / shown.size[0], small.height / shown.size[1]
+    seen = scaled(shown.seen, across, down)
+    size = (seen[2] - seen[0], seen[3] - seen[1])
+    picture = overlay(small, heat(tag.evidence.ravel(), tag.evidence.shape, size, shown.full), seen)
+    draw_box(picture, scaled(tag.box, across, down))
+    return stacked([picture, caption(tag.label, tag.score, max(small.width, NARROWEST))])
+
+
+def draw_box(picture: Image.Image, box: Box) -> None:
+    """Draw a frame that is seen on any colour: white within dark."""
+    left, top, right, bottom = box
+    draw = ImageDraw.Draw(picture)
+    wide = max(1, round(min(picture.size) / 150))
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=INK, width=2 * wide)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=PAPER, width=wide)
+
+
+def in_columns(images: Sequence[Image.Image], width: int) -> Image.Image:
+    """Join pictures from left to right, each in a column of the same width."""
+    strip = Image.new("RGB", (width * (SHEET_TAGS + 1), max(image.height for image in images)), PAPER)
+    for column, image in enumerate(images):
+        strip.paste(image, (column * width, 0))
+    return strip
+
+
+def whole(shown: Shown) -> bool:
+    """Return whether the model sees the whole photo."""
+    return scaled(shown.seen, 1, 1) == (0, 0, *shown.size)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture, whole or not at all."""
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """Return the stem, numbered where a photo of another folder had that name already."""
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name)
+    return name
