@@ -177,6 +177,6 @@ def tag_entry(tag: Tag) -> Json:
 
 
 def evidence(tag: Tag) -> list[list[float]]:
-    """Return a tag's map over the grid, rows from the top, scaled so that its greatest value is 1."""
-    greatest = max(float(tag.attention.max()), 1e-12)
-    return [[round(value / greatest, 3) for value in row] for row in tag.attention.tolist()]
+    """Return a tag's positive evidence over the grid, rows from the top, scaled so that its greatest value is 1."""
+    greatest = max(float(tag.evidence.max()), 1e-12)
+    return [[round(value / greatest, 3) for value in row] for row in tag.evidence.clip(min=0).tolist()]
