@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lesa.cli_serve import listen, make_server
+from lesa.indexing import update_index
 from lesa.learn.export import export_run
-from lesa.search import Index, update_index
+from lesa.search import Index
 from lesa.tagger import Tagger
 from lesa.web.limits import Limits
 from lesa.web.service import Service

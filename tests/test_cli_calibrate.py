@@ -17,10 +17,11 @@ from lesa.calibration import Calibration
 from lesa.cli_tag import tag as tag_command
 from lesa.errors import LesaError
 from lesa.images import list_photos
+from lesa.indexing import update_index
 from lesa.labels import Vocabulary
 from lesa.learn.datasets import Dataset, Split, Targets, write_dataset
 from lesa.learn.export import export_run
-from lesa.search import Index, update_index
+from lesa.search import Index
 from lesa.tagger import Tagger
 from small_run import SEEN, UNSEEN, make_collection, make_run
 
