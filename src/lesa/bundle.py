@@ -32,6 +32,10 @@ from lesa.vectors import VectorSpace, unit
 FORMAT = "lesa-bundle-2"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
 CALIBRATION = "calibration.json"
+DEFAULT = "default"
+"""The name of the bundle that comes with the package."""
+EMBEDDED = Path(__file__).with_name("default.lesa")
+"""Where it is (made by `tools/default_bundle.py`)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A member's name: never a path."""
 LARGEST = 4096
@@ -123,15 +127,24 @@ class Bundle:
     calibration: Calibration | None = None
     """How scores become probabilities, if the bundle was calibrated."""
 
+    @property
+    def name(self) -> str:
+        """What opens it again from anywhere: `default`, or its absolute path."""
+        return DEFAULT if self.path == EMBEDDED else str(self.path.absolute())
+
 
 def open_bundle(path: Path | str) -> Bundle:
-    """Open a bundle.
+    """Open a bundle; `default` is the one that comes with the package.
 
     Raises:
         LesaError: it is missing or no bundle, of another version, changed, incomplete, or its parts do not fit.
     """
-    path = Path(path)
+    path = _place(path)
     return _bundle(path, *_members(path))
+
+
+def _place(path: Path | str) -> Path:
+    return EMBEDDED if str(path) == DEFAULT else Path(path)
 
 
 def with_calibration(path: Path | str, calibration: Calibration, out: Path | str) -> None:
@@ -142,7 +155,7 @@ def with_calibration(path: Path | str, calibration: Calibration, out: Path | str
     Raises:
         LesaError: the bundle cannot be opened, or `out` is a folder.
     """
-    path, out = Path(path), Path(out)
+    path, out = _place(path), Path(out)
     if out.is_dir():
         raise LesaError(f"{out} is a folder: a calibrated bundle is written as one file, name another")
     manifest, members = _members(path)

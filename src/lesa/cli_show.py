@@ -33,7 +33,7 @@ def show(
     sheet: bool,
     regions: Path | None,
 ) -> None:
-    """Where a photo's best labels come from: MODEL is a bundle (what `lesa export` wrote) or a run.
+    """Where a photo's best labels come from: MODEL is a bundle (`default`, or what `lesa export` wrote) or a run.
 
     Of a bundle each tag's evidence, its box and JSON, without PyTorch: NAME.png with all tags, NAME/1.png and so on for
     each, NAME.json; nothing is replaced. Of a run one PNG a photo with the attention that each label chose.

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 DEFAULT_TOP = 5
+bundle_option = click.option(
+    "--bundle",
+    type=PATH,
+    default=Path("default"),
+    help="What `lesa export` wrote, or `default`, the one in the package.",
+)
 COLUMNS = ("photo", "label", "score", "seen", "left", "top", "right", "bottom")
 """Of the CSV format: a row a tag; the box is in the upright photo's pixels. A calibrated bundle adds `probability`."""
 
@@ -34,7 +40,7 @@ Write = Callable[[str, "Codes", "Sequence[Tag]"], None]
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--bundle", type=PATH, required=True, help="The model: what `lesa export` wrote.")
+@bundle_option
 @click.option("--labels", type=PATH, help="Any words, one label a line; the bundle's own labels if not given.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
@@ -275,7 +281,17 @@ def printable(name: str) -> str:
 @click.option("--licence", help="Licence of the weights, for the model card; unknown if not given.")
 @click.option("--words", type=PATH, help="Further words, one a line, whose vectors the bundle shall carry.")
 @click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
-def export(run: Path, out: Path, licence: str | None, words: Path | None, regions: Path | None) -> None:
+@click.option("--small", is_flag=True, help="Store weights in 16 bits and label vectors in 8: about half the size.")
+@click.option("--offline", is_flag=True, help="Look words up in the bundle alone; put phrases together from them.")
+def export(
+    run: Path,
+    out: Path,
+    licence: str | None,
+    words: Path | None,
+    regions: Path | None,
+    small: bool,
+    offline: bool,
+) -> None:
     """A trained run -> a bundle for `lesa tag`: one file that needs no PyTorch, checked against it.
 
     \b
@@ -286,5 +302,7 @@ def export(run: Path, out: Path, licence: str | None, words: Path | None, region
     from lesa.learn.run import open_run
 
     further = read_lines(words) if words else ()
-    difference = export_run(open_run(run), out, licence=licence, words=further, regions=regions)
+    difference = export_run(
+        open_run(run), out, licence=licence, words=further, regions=regions, small=small, offline=offline
+    )
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference:.0e} of PyTorch's scores' spread")

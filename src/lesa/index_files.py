@@ -42,7 +42,7 @@ class Entry:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Return what an index says about itself: `bundle` and `folder` are absolute paths.
+    """Return what an index says about itself: `bundle` is its name, `folder` an absolute path.
 
     Raises:
         LesaError: it is no index, or one of another version.

@@ -136,7 +136,7 @@ class _Writer:
         self._path, self._grid = path, bundle.about.grid
         if not (path / MANIFEST).exists():
             _begin(path, folder, bundle)
-        self.about = checked_manifest(path, bundle) | {"bundle": str(bundle.path.absolute())}
+        self.about = checked_manifest(path, bundle) | {"bundle": bundle.name}
         drop_uncommitted(path, self.about)
         self.photos, self.failed = replay(path, self.about)
         self._lines: list[str] = []
@@ -196,7 +196,7 @@ def _begin(path: Path, folder: Path, bundle: Bundle) -> None:
     if path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
         raise LesaError(f"{path} is no index but holds something else: give another folder")
     about = bundle.about
-    made_by = {"bundle": str(bundle.path.absolute()), "fingerprint": bundle.fingerprint, "folder": str(folder)}
+    made_by = {"bundle": bundle.name, "fingerprint": bundle.fingerprint, "folder": str(folder)}
     shape = {"attentions": about.attentions, "vector_size": about.vector_size, "selection": about.selection}
     size = record_type(about.attentions, about.vector_size).itemsize
     counts = {"number": 0, "rows": 0, "record": size, "journal": 0}

@@ -1,4 +1,4 @@
-"""Backbones: photos' pixels -> regions_BRD and their grid. Frozen networks: plain VGG-19, and Hugging Face models."""
+"""Backbones: photos' pixels -> regions_BRD and their grid. Frozen: VGG-19, Hugging Face models, and the own student."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from lesa.errors import LesaError, did_you_mean
 from lesa.images import Preprocessing
+from lesa.learn import student
 from lesa.learn.official import read_checkpoint
+from lesa.learn.student import Student
 
 Options = Mapping[str, str | int]
 
@@ -55,10 +57,12 @@ def load_backbone(
 
     Args:
         spec: `vgg19` (the paper: conv5_4 after ReLU, 14 x 14 x 512), or `hf:` and the name or folder of a Hugging Face
-            model: a CNN's last map, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP.
+            model: a CNN's last map, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP; `student` (the default
+            bundle's small backbone).
         options: of `vgg19`: `preprocessing`, `paper` or `later`; of `hf:`, any key of the model's configuration, such
             as `output_stride=16`.
-        weights: of `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or a TF-slim checkpoint (its prefix).
+        weights: of `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or a TF-slim checkpoint (its prefix);
+            of `student`: what `tools/default_backbone.py` wrote.
         fit: `crop` or `squash` instead of what the backbone's own preprocessing does.
 
     Raises:
@@ -172,6 +176,23 @@ def _from_slim(variables: Mapping[str, Any]) -> dict[str, Tensor]:
             place += 2
         place += 1
     return state
+
+
+# The student
+
+
+def _student(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+    if name or options:
+        raise LesaError("student takes no name and no option")
+    if weights is None:
+        raise LesaError("student needs weights: what tools/default_backbone.py wrote (student.safetensors)")
+    module = Student()
+    try:
+        module.load_state_dict(_read_state(weights))
+    except RuntimeError as error:
+        raise LesaError(f"{weights} is not the student: {str(error).strip().splitlines()[-1].strip()}") from None
+    spec = replace(LATER, short_side=student.SIDE, size=student.SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return Backbone("student", module.eval(), student.GRID, student.SIZE, spec, options, str(weights.absolute()))
 
 
 # Hugging Face
@@ -339,5 +360,6 @@ def _square(size: int | Mapping[str, int]) -> int:
 
 SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
     "hf": _hugging_face,
+    "student": _student,
     "vgg19": _vgg19,
 }

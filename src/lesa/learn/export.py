@@ -19,7 +19,7 @@ from lesa.images import Preprocessing
 from lesa.learn.backbones import Backbone, load_backbone
 from lesa.learn.evaluate import refuse_other_regions
 from lesa.learn.features import RegionStore
-from lesa.learn.graphs import TOLERANCE, quiet_exporter, random_pixels
+from lesa.learn.graphs import TOLERANCE, halved, quiet_exporter, random_pixels
 from lesa.learn.model import Kind, Model
 from lesa.learn.projection import Projection, read_projection
 from lesa.learn.run import Run, load_model
@@ -29,6 +29,8 @@ from lesa.vectors import unit
 
 EXPORTED: tuple[Kind, ...] = ("shared-attention", "mean-pool")
 """The models whose codes depend on no label, and whose scores follow from the codes alone."""
+SMALL_TOLERANCE = 1e-2
+"""What rounding the weights to 16 bits may change of the scores, as a share of their spread."""
 LIMITS = """\
 * Scores are margins, not probabilities: compare labels of one photo, or calibrate on photos like yours
   (`lesa calibrate`; `calibration.json`, if the bundle has one, says on which photos that was done).
@@ -70,7 +72,14 @@ class Codes(nn.Module):
 
 
 def export_run(
-    run: Run, out: Path, *, licence: str | None = None, words: Sequence[str] = (), regions: Path | str | None = None
+    run: Run,
+    out: Path,
+    *,
+    licence: str | None = None,
+    words: Sequence[str] = (),
+    regions: Path | str | None = None,
+    small: bool = False,
+    offline: bool = False,
 ) -> float:
     """Write a run's bundle.
 
@@ -80,9 +89,12 @@ def export_run(
         licence: of the weights, for the model card; unknown if not given.
         words: further words whose vectors the bundle shall carry, so that they work without the sources of vectors.
         regions: the store that says how photos become regions, if it is not where the recipe says.
+        small: store weights in 16 bits and label vectors in 8; what is computed stays in 32.
+        offline: look words up in the bundle alone, and put phrases together from its words.
 
     Returns:
-        The greatest difference of the graph's scores from PyTorch's, as a share of the scores' spread.
+        The greatest difference of the graph's scores from PyTorch's, as a share of the scores' spread: below 1e-4, or
+        below 1e-2 if small.
 
     Raises:
         LesaError: the model is of a kind that has no codes, a part is missing, or the graph differs from PyTorch.
@@ -92,7 +104,7 @@ def export_run(
         raise LesaError(f"{run.folder} holds a {kind!r} model, which has no codes: expected {' or '.join(EXPORTED)}")
     backbone, projection = _front_half(run, regions or run.recipe.regions)
     model = load_model(run)
-    about = _manifest(run, backbone, words)
+    about = _manifest(run, backbone, words, offline)
     bundle = Bundle(
         path=out,
         about=about,
@@ -103,7 +115,11 @@ def export_run(
         fingerprint="",
     )
     difference = compare(bundle, backbone, projection, model)
-    members = {GRAPH: bundle.graph, LABELS: pack_labels(bundle.vectors_CE, run.space.means_by_source)}
+    if small:
+        bundle = replace(bundle, graph=halved(bundle.graph))
+        difference = compare(bundle, backbone, projection, model, tolerance=SMALL_TOLERANCE)
+    labels = pack_labels(bundle.vectors_CE, run.space.means_by_source, bits=8 if small else 32)
+    members = {GRAPH: bundle.graph, LABELS: labels}
     write_bundle(out, about, {**members, CARD: bundle.card.encode()})
     return difference
 
@@ -124,7 +140,7 @@ def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | No
     return replace(backbone, preprocessing=preprocessing), read_projection(folder)
 
 
-def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
+def _manifest(run: Run, backbone: Backbone, words: Sequence[str], offline: bool) -> Manifest:
     config, known = run.recipe.model, set(run.vocabulary.names)
     return Manifest(
         preprocessing=backbone.preprocessing,
@@ -136,6 +152,7 @@ def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
         seen=run.vocabulary.seen,
         words=tuple(word for word in dict.fromkeys(words) if word not in known),
         sources=run.space.sources,
+        composed=offline,
     )
 
 
@@ -172,11 +189,13 @@ def make_graph(module: Codes, backbone: Backbone) -> bytes:
         return (Path(folder) / GRAPH).read_bytes()
 
 
-def compare(bundle: Bundle, backbone: Backbone, projection: Projection | None, model: Model) -> float:
+def compare(
+    bundle: Bundle, backbone: Backbone, projection: Projection | None, model: Model, tolerance: float = TOLERANCE
+) -> float:
     """Return the greatest difference of the bundle's scores from PyTorch's on noise, as a share of their spread.
 
     Raises:
-        LesaError: it is more than 1e-4.
+        LesaError: it is more than the tolerance.
     """
     pixels = random_pixels(bundle.about.preprocessing, 3)
     with torch.inference_mode():
@@ -188,10 +207,10 @@ def compare(bundle: Bundle, backbone: Backbone, projection: Projection | None, m
     scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.about.selection) for codes in codes_BME])
     difference = float(np.abs(scores_BC - expected_BC).max() / np.ptp(expected_BC))
     # Not `>`: NaN must not pass.
-    if not difference < TOLERANCE:
+    if not difference < tolerance:
         raise LesaError(
             f"the bundle's scores differ from PyTorch's by {difference:.1e} of their spread, more than "
-            f"{TOLERANCE:.0e}: use another version of torch or onnxruntime"
+            f"{tolerance:.0e}: use another version of torch or onnxruntime"
         )
     return difference
 

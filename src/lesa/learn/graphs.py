@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from lesa.learn.backbones import Backbone
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 TOLERANCE = 1e-4
+LARGE = 256
+"""Numbers: smaller weights are not worth a cast."""
 
 
 def run_on(backbone: Backbone, device: str = "cpu") -> Run:
@@ -113,6 +116,28 @@ def quiet_exporter() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
+
+
+def halved(graph: bytes) -> bytes:
+    """Return a graph that stores its weights in 16 bits and computes in 32: half the size, as fast once it is opened.
+
+    onnxruntime casts constants when it opens a graph, not with every photo.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_from_string(graph)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) >= LARGE:
+            name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    whole = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(whole)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def check_graph(backbone: Backbone, path: Path) -> None:

@@ -1,0 +1,102 @@
+"""The default bundle's backbone beside the full MobileNetV2: the same head on both stores of regions, and the speed.
+
+    python benchmarks/default_bundle.py heads DATASET FULL STUDENT -o build/default/heads   # goes on where it stopped
+    python benchmarks/default_bundle.py speed FULL STUDENT
+
+FULL and STUDENT are stores of regions of the benchmark's photos (docs/datasets.md) by the two backbones. The head is
+the contrastive recipe as held-out seen labels chose it (docs/results.md), on the sentence encoder's vectors. Prints the
+figures of each backbone, mean and deviation over seeds, and the share that the student keeps, seed by seed.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lesa.learn.backbones import load_backbone
+from lesa.learn.evaluate import evaluate_run
+from lesa.learn.features import read_manifest
+from lesa.learn.graphs import random_pixels, run_on
+from lesa.learn.recipe import make_recipe
+from lesa.learn.train import train
+
+HEAD = {
+    "recipe": "contrastive",
+    "vectors": ["text:all-MiniLM-L6-v2"],
+    "model": {"front": True},
+    "optimiser": {"learning_rate": 1e-3},
+}
+SEEDS = (0, 1, 2)
+TASKS = ("ZSL", "GZSL")
+ROUNDS, BATCH = 20, 8
+
+
+def heads(dataset: Path, stores: dict[str, Path], out: Path) -> None:
+    """Train and judge the head on each store with each seed."""
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in stores}
+    for name, store in stores.items():
+        for seed in SEEDS:
+            recipe = make_recipe(
+                {**HEAD, "dataset": str(dataset), "regions": str(store), "seed": seed}, where="this benchmark"
+            )
+            reports = evaluate_run(train(recipe, out / f"{name}-{seed}")).reports["lesa"]
+            for task in TASKS:
+                report = reports[task]
+                for figure, value in (("F1@3", report.f1[3]), ("mAP", report.mean_average_precision)):
+                    figures[name].setdefault(f"{task} {figure}", []).append(value)
+            print(name, seed, {key: round(values[-1], 2) for key, values in figures[name].items()}, flush=True)
+    for key, full in figures["full"].items():
+        found = figures["student"][key]
+        shares = [100 * ours / theirs for ours, theirs in zip(found, full, strict=True)]
+        print(f"{key}: full {spread(full)}, student {spread(found)}, kept {spread(shares)} %")
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and deviation."""
+    return f"{statistics.mean(values):.1f} +- {statistics.stdev(values):.1f}"
+
+
+def speed(stores: dict[str, Path]) -> None:
+    """Time both graphs in turn in one process, a batch each; print the median ratio and its spread."""
+    runs = {}
+    for name, store in stores.items():
+        source = read_manifest(store)["backbone"]
+        backbone = load_backbone(
+            source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None
+        )
+        runs[name] = run_on(backbone), random_pixels(backbone.preprocessing, BATCH)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS + 1):
+        for name, (run, pixels) in runs.items():
+            started = time.perf_counter()
+            run(pixels)
+            times[name].append(time.perf_counter() - started)
+    ratios = np.array(times["full"][1:]) / np.array(times["student"][1:])
+    for name, taken in times.items():
+        print(f"{name}: {BATCH / statistics.median(taken[1:]):.0f} photos a second")
+    print(f"ratio: median {np.median(ratios):.2f}, quartiles {np.quantile(ratios, (0.25, 0.75)).round(2).tolist()}")
+
+
+def main() -> None:
+    """Run the part that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="what", required=True)
+    for what in ("heads", "speed"):
+        part = parts.add_parser(what)
+        if what == "heads":
+            part.add_argument("dataset", type=Path)
+            part.add_argument("-o", "--out", type=Path, required=True)
+        part.add_argument("full", type=Path)
+        part.add_argument("student", type=Path)
+    given = parser.parse_args()
+    stores = {"full": given.full, "student": given.student}
+    if given.what == "heads":
+        heads(given.dataset, stores, given.out)
+    else:
+        speed(stores)
+
+
+if __name__ == "__main__":
+    main()
