@@ -183,7 +183,7 @@ def test_other_words_do_not_send_the_photo_again(page: "Page", collection: Path)
     api.expect(names).to_have_count(1)
     page.fill("#threshold", "1e6")
     page.keyboard.press("Enter")
-    api.expect(page.locator(".card .note").first).to_have_text("no label reaches the least score")
+    api.expect(page.locator(".card .note").first).to_have_text("no label reaches the limit")
     assert [re.findall('name="(photos|ids)"', body) for body in bodies[2:]] == [["ids", "ids"]] * 3
 
 

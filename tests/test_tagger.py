@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from hypothesis import given
@@ -341,11 +340,6 @@ def test_file_names_of_any_bytes_are_tagged(
     assert b"1 were there already" in capsysbinary.readouterr().out
     tag(odd, "--bundle", collection / "small.lesa")
     assert rb"caf\udce9, [1]\n.jpg  " in capsysbinary.readouterr().out
-
-
-def test_a_bundle_must_be_named() -> None:
-    with pytest.raises(click.MissingParameter):
-        tag("photo.jpg")
 
 
 LIGHT = """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lesa.cli_tables import print_table
-from lesa.cli_tag import note_composed, printable
+from lesa.cli_tag import bundle_option, note_composed, printable
 from lesa.errors import LesaError
 from lesa.progress import progress_bar
 
@@ -24,7 +24,7 @@ HEADER = ("photo", "score", "left", "top", "right", "bottom")
 
 @click.command()
 @click.argument("folder", type=PATH)
-@click.option("--bundle", type=PATH, required=True, help="The model: what `lesa export` wrote.")
+@bundle_option
 @click.option("-o", "--out", type=PATH, required=True, help="The index to make, or to bring up to date: a folder.")
 @click.option("--ann", is_flag=True, help="Build a vector index, also of fewer than 200,000 photos (extra `ann`).")
 def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:

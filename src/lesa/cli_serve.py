@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lesa.cli_tag import bundle_option
 from lesa.errors import LesaError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ PATIENCE = 3
 
 
 @click.command()
-@click.option("--bundle", type=PATH, required=True, help="The model: what `lesa export` wrote.")
+@bundle_option
 @click.option("--index", type=PATH, help="What `lesa index` wrote with this bundle: then the page searches, too.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
@@ -50,7 +51,7 @@ def serve(
 
     \b
     Example:
-      lesa serve --bundle mine.lesa --open
+      lesa serve --open
       lesa serve --bundle mine.lesa --index photos.index --port 8000
     """
     # Before NumPy: its threads would fight for cores with the graph and the decoders.

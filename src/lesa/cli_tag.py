@@ -74,7 +74,7 @@ def tag(
 
     \b
     Example:
-      lesa tag holiday photo.jpg --bundle mine.lesa --top 3
+      lesa tag holiday photo.jpg --top 3
       lesa tag archive --bundle mine.lesa --labels words.txt --threshold 2 -o tags.jsonl
     """
     # Before NumPy: its products are small here, and its threads would fight for cores with the graph and the decoders.
@@ -297,6 +297,7 @@ def export(
     \b
     Example:
       lesa export runs/flickr8k -o flickr8k.lesa --licence CC0-1.0
+      lesa export runs/flickr8k -o small.lesa --words words.txt --small --offline
     """
     from lesa.learn.export import export_run
     from lesa.learn.run import open_run

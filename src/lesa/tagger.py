@@ -91,7 +91,7 @@ class Labels:
     biases_C: NDArray[np.float64] | None = None
     """What the bundle's calibration adds for them, if it has one."""
     composed: tuple[str, ...] = ()
-    """Labels whose vectors are the mean of their words' vectors: nearly what the bundle's own source would give."""
+    """Labels whose vectors are the mean of their words' vectors: a rough stand-in for what the bundle's source gives."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def _tag(service: Service, fields: FormData) -> Json:
     limits = _whole(fields.get("top", TOP_TAGS), service.limits.top), _number(fields.get("threshold"))
     tagged = [_upload(service, each, labels, *limits) for each in uploads]
     held = [service.tags(each, labels, *limits) or {"id": each, "error": GONE, "gone": True} for each in ids]
-    return {"labels": len(labels.names), "photos": tagged + held}
+    return {"labels": len(labels.names), "composed": list(labels.composed), "photos": tagged + held}
 
 
 def _upload(service: Service, file: UploadFile, labels: Labels, top: int, threshold: float | None) -> Json:

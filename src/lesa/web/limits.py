@@ -29,8 +29,8 @@ class Limits:
     """Connections at a time."""
     seconds: float = 120
     """Within which a request must have been sent."""
-    kept: int = 4096
-    """Photos whose codes are held: 20 kB each with ten codes of 300 numbers."""
+    kept: int = 1024
+    """Photos whose codes are held: 70 kB each with ten codes and 36 regions of 384 numbers."""
 
     def public(self) -> dict[str, int]:
         """Return what a client needs to know."""

@@ -69,7 +69,7 @@ def form(limits: Limits) -> Json:
         "ids": {"type": "array", "items": TEXT, "maxItems": limits.ids, "description": "Of earlier answers."},
         "labels": TEXT | {"description": "One label a line, any words; the bundle's own labels if empty."},
         "top": WHOLE | {"minimum": 1, "maximum": limits.top, "default": 5, "description": "Tags a photo at most."},
-        "threshold": NUMBER | {"description": "The least score of a tag."},
+        "threshold": NUMBER | {"description": "The least score of a tag; the least probability, 0 to 1, where the bundle is calibrated."},
     }
     return {"type": "object", "properties": fields}
 
@@ -98,11 +98,18 @@ SCHEMAS = {
         {
             "bundle": TEXT,
             "labels": {"type": "array", "items": TEXT},
+            "calibrated": YES | {"description": "Whether tags have probabilities."},
             "index": record({"photos": WHOLE, "name": TEXT}) | {"type": ["object", "null"]},
             "limits": {"type": "object", "additionalProperties": WHOLE},
         }
     ),
-    "Tagged": record({"labels": WHOLE | {"description": "How many to choose from."}, "photos": many("Photo")}),
+    "Tagged": record(
+        {
+            "labels": WHOLE | {"description": "How many to choose from."},
+            "composed": {"type": "array", "items": TEXT, "description": "Labels put together from their words' vectors."},
+            "photos": many("Photo"),
+        }
+    ),
     "Photo": record(
         {
             "id": TEXT | {"description": "To ask for other labels without sending the photo again."},
@@ -129,7 +136,7 @@ SCHEMAS = {
             "map": {
                 "type": "array",
                 "items": {"type": "array", "items": NUMBER},
-                "description": "Evidence over the grid of regions, rows from the top; the greatest is 1.",
+                "description": "Evidence over the grid of regions, rows from the top; 1 is the most that a tag of the photo has.",
             },
         }
     ),

@@ -78,6 +78,7 @@ class Service:
         return {
             "bundle": self.tagger.bundle.path.name,
             "labels": list(tags),
+            "calibrated": self.tagger.bundle.calibration is not None,
             "index": indexed,
             "limits": self.limits.public(),
         }
@@ -117,7 +118,8 @@ class Service:
         view = seen_box(codes.size, self.tagger.bundle.about.preprocessing)
         found = self.tagger.rank(codes, labels, top, threshold)
         entry = {"id": key, "size": codes.size, "view": [round(side, 1) for side in view]}
-        return entry | {"tags": [tag_entry(tag) for tag in found]}
+        full = max((float(tag.evidence.max()) for tag in found), default=0)
+        return entry | {"tags": [tag_entry(tag, full) for tag in found]}
 
     def search(self, words: str, top: int) -> list[Json]:
         """Return the photos of the index that answer the words best.
@@ -164,19 +166,18 @@ class Service:
             raise LesaError(f"{text[:20]!r}... has more than the limit of {self.limits.letters} letters: shorten it")
 
 
-def tag_entry(tag: Tag) -> Json:
-    """Return a tag as JSON holds it."""
+def tag_entry(tag: Tag, full: float) -> Json:
+    """Return a tag as JSON holds it; `full` is the greatest evidence that any tag of the photo has."""
     return {
         "label": tag.label,
         "score": round(tag.score, 4),
         "probability": tag.probability,
         "seen": tag.seen,
         "box": tag.box,
-        "map": evidence(tag),
+        "map": evidence(tag, full),
     }
 
 
-def evidence(tag: Tag) -> list[list[float]]:
-    """Return a tag's positive evidence over the grid, rows from the top, scaled so that its greatest value is 1."""
-    greatest = max(float(tag.evidence.max()), 1e-12)
-    return [[round(value / greatest, 3) for value in row] for row in tag.evidence.clip(min=0).tolist()]
+def evidence(tag: Tag, full: float) -> list[list[float]]:
+    """Return a tag's positive evidence over the grid, rows from the top, as a share of the photo's greatest."""
+    return [[round(value / max(full, 1e-12), 3) for value in row] for row in tag.evidence.clip(min=0).tolist()]

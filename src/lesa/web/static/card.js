@@ -30,7 +30,7 @@ export function showTags(card, { name, size, view, tags }) {
   const buttons = tags.map((tag) => tagButton(tag, lights))
   const list = make("div", { className: "tags", attributes: { role: "toolbar", "aria-label": `Tags of ${name}` } }, ...buttons)
   if (buttons.length) oneTabStop(list, buttons)
-  const nothing = make("p", { className: "note", textContent: "no label reaches the least score" })
+  const nothing = make("p", { className: "note", textContent: "no label reaches the limit" })
   card.lastChild.replaceChildren(buttons.length ? list : nothing)
 }
 

@@ -7,11 +7,13 @@ export function tagLines(photos) {
 
 /** Return tagged photos as CSV: a row a tag. */
 export function tagRows(photos) {
+  const calibrated = photos.some(({ tags }) => tags.some((tag) => tag.probability !== null))
   const header = ["photo", "label", "score", "seen", "left", "top", "right", "bottom"]
+  const last = (tag) => (calibrated ? [tag.probability.toFixed(4)] : [])
   const rows = photos.flatMap(({ name, tags }) =>
-    tags.map((tag) => [name, tag.label, tag.score.toFixed(4), Number(tag.seen), ...tag.box]),
+    tags.map((tag) => [name, tag.label, tag.score.toFixed(4), Number(tag.seen), ...tag.box, ...last(tag)]),
   )
-  return csv([header, ...rows])
+  return csv([calibrated ? [...header, "probability"] : header, ...rows])
 }
 
 /** Return found photos as JSON Lines. */

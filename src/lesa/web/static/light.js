@@ -1,4 +1,4 @@
-// Where a tag comes from, on the photo: all of it is dimmed but for the regions that the model looked at.
+// Where a tag comes from, on the photo: all of it is dimmed but for the regions that speak for the tag.
 
 const DIM = "rgb(8 10 20 / 64%)"
 const WIDTH = 320

@@ -7,6 +7,7 @@ import { byId } from "./elements.js"
 
 const photos = []
 let limits
+let percent = 1 // what the form's threshold is divided by: a calibrated bundle takes a probability
 let settings // what the form said when it was last asked
 let asked = 0 // counts how often the settings changed; a photo whose `done` is another number is still to be tagged
 let working = false
@@ -15,6 +16,11 @@ let working = false
 export function startTagging(about) {
   limits = about.limits
   byId("top").max = limits.top
+  if (about.calibrated) {
+    byId("least").textContent = "Least probability, %"
+    Object.assign(byId("threshold"), { min: 0, max: 100 })
+    percent = 100
+  }
   byId("count").textContent = about.labels.length
   byId("own-labels").textContent = about.labels.join(", ")
   byId("own").addEventListener("click", showOwnLabels)
@@ -84,6 +90,9 @@ async function tagSome(todo) {
   }
   const sent = held.length ? { ids: held.map((photo) => photo.id) } : { photos: some[0].file }
   const answer = await postForm("/v1/tag", { ...settings, ...sent })
+  byId("composed").textContent = answer.composed.length
+    ? `Put together from their words, roughly: ${answer.composed.join(", ")}.`
+    : ""
   some.forEach((photo, i) => receive(photo, answer.photos[i], now))
 }
 
@@ -99,11 +108,13 @@ function receive(photo, { id, size, view, tags, error, gone }, now) {
 
 function takeSettings() {
   if (!byId("asked").reportValidity()) return
-  const now = { labels: byId("labels").value.trim(), top: byId("top").value, threshold: byId("threshold").value }
+  const now = { labels: byId("labels").value.trim(), top: byId("top").value, threshold: threshold() }
   if (settings && Object.keys(now).every((key) => now[key] === settings[key])) return
   settings = now
   asked++
 }
+
+const threshold = () => (byId("threshold").value === "" ? "" : String(byId("threshold").value / percent))
 
 const waiting = () => photos.filter((photo) => photo.done !== asked)
 const tagged = () => photos.filter((photo) => photo.tags)
