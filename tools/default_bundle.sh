@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The default bundle, from photos to src/lesa/default.lesa (docs/default-bundle.md). Skips what is there; go on with the
+# same command. Needs the benchmark's files under the names of README.md ("For research") and two hours on two cores.
+#
+#   bash tools/default_bundle.sh Images Flickr8k.token.txt hf:google/mobilenet_v2_1.0_224 build/default
+set -euo pipefail
+photos=$1 captions=$2 teacher=$3 out=$4
+mkdir -p "$out"
+
+# The teacher's regions of the whole photos and their principal components; the data set says which photos train.
+[ -d "$out/words-2-all" ] || python tools/default_words.py labels "$captions" -o "$out"
+[ -f "$out/words.txt" ] || python tools/default_words.py table "$captions" -o "$out"
+lesa extract "$photos" -o "$out/teacher" --backbone "$teacher" --fit squash
+[ -d "$out/teacher-512" ] || lesa project "$out/teacher" -o "$out/teacher-512" --size 512 --fit-on "$out/words-2-all"
+
+# The student.
+python tools/default_backbone.py targets "$out/teacher-512" "$photos" "$out"
+[ -f "$out/student.safetensors" ] || python tools/default_backbone.py distil "$out/teacher-512" "$photos" "$out"
+lesa extract "$photos" -o "$out/regions" --backbone student --weights "$out/student.safetensors"
+
+# Two heads: one that never saw a fifth of the words, to calibrate seen and unseen labels, and the one that is shipped.
+for words in held-out all; do
+  lesa train configs/default.toml -o "$out/head-$words" --set "dataset=$out/words-2-$words" --set "regions=$out/regions"
+  lesa export "$out/head-$words" -o "$out/head-$words.lesa" --words "$out/words.txt" --small --offline
+done
+python tools/default_bundle.py "$out" "$photos" docs/default-bundle.md src/lesa/default.lesa
