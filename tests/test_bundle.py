@@ -85,8 +85,29 @@ def test_its_scores_on_real_photos_are_pytorchs(
             by_region_R = by_region_BRC[b, :, c]
             # The gain of a code is what makes its attention's mean of the regions its dot product.
             gain = output.by_attention_BMC[b, winner_BC[b, c], c] / (attention_R @ by_region_R)
-            evidence_R = (gain * by_region_R).numpy()
-            np.testing.assert_allclose(tags[name].evidence.ravel(), evidence_R, atol=1e-4 * np.ptp(evidence_R) + 1e-4)
+            evidence_HW = (gain * by_region_R).numpy().reshape(tagger.bundle.about.grid)
+            if run.recipe.model.front:
+                # A region behind the front's 2 x 2 window looks half a region to the right and below.
+                padded = np.pad(evidence_HW, ((1, 0), (1, 0)), mode="edge")
+                evidence_HW = (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]) / 4
+            np.testing.assert_allclose(tags[name].evidence, evidence_HW, atol=1e-4 * np.ptp(evidence_HW) + 1e-4)
+
+
+def test_a_small_bundle_scores_alike_and_looks_words_up_in_itself(
+    run: Run, exported: Path, collection: Path, tmp_path: Path
+) -> None:
+    difference = export_run(run, tmp_path / "a.lesa", words=OTHERS, small=True, offline=True)
+    assert 1e-7 < difference < 1e-2
+    small, whole = Tagger(tmp_path / "a.lesa"), Tagger(exported)
+    assert len(small.bundle.graph) < len(whole.bundle.graph)
+    photo = collection / "photos" / "cat-0.jpg"
+    scores = [[tag.score for tag in sorted(t.tag(photo, top=None), key=lambda t: t.label)] for t in (small, whole)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-2 * np.ptp(scores[1]))
+    vectors_CE = small.labels(["red", "car", "red cars"]).vectors_CE
+    assert small.labels(["red", "car", "red cars"]).composed == ("red cars",)
+    assert vectors_CE[2] @ (vectors_CE[0] + vectors_CE[1]) == pytest.approx(
+        np.linalg.norm(vectors_CE[0] + vectors_CE[1]), abs=1e-5
+    )
 
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:

@@ -270,3 +270,13 @@ def test_numbers_that_give_no_probabilities_are_refused(change: dict[str, object
 def test_what_is_no_calibration_is_refused(fields: object) -> None:
     with pytest.raises(LesaError, match="calibrate again"):
         Calibration.from_dict(fields)
+
+
+def test_labels_that_nobody_looked_for_take_no_place_among_the_best() -> None:
+    random = np.random.default_rng(0)
+    logits_NC = random.normal(size=(4, 20))
+    targets_NC = np.zeros((4, 20), np.int8)
+    worst = logits_NC.argmin(axis=1)
+    targets_NC[np.arange(4), worst] = 1
+    expected = np.mean(1 - expit(logits_NC.min(axis=1)))
+    assert reliability(logits_NC, targets_NC).ece_best == pytest.approx(expected, rel=0.2)

@@ -165,7 +165,7 @@ def test_the_formats_hold_probabilities(
     rows = list(csv.DictReader(printed("--format", "csv").splitlines()))
     assert [row["probability"] for row in rows] == [f"{tag.probability:.4f}" for tag in expected]
     assert printed("--threshold", 1) == f"{photo}  \n"
-    with pytest.raises(LesaError, match=r"--threshold is 2: .* is calibrated, so give a probability from 0 to 1"):
+    with pytest.raises(LesaError, match=r"threshold is 2: .* is calibrated, so give a probability from 0 to 1"):
         printed("--threshold", 2)
 
 

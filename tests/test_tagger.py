@@ -26,7 +26,7 @@ from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
-from lesa.tagger import Codes, Tagger, evidence, hot_box, select
+from lesa.tagger import Codes, Tagger, centred, evidence, hot_box, select
 from lesa.vectors import write_table
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
@@ -405,3 +405,13 @@ def test_labels_of_real_photos_rank_before_others(
     # 0.5 is chance.
     assert np.mean(ahead["seen"]) > 0.75
     assert np.mean(ahead["unseen"]) > 0.65
+
+
+def test_a_map_moves_by_its_offset() -> None:
+    spot_HW = np.zeros((4, 5), np.float32)
+    spot_HW[1, 2] = 4
+    np.testing.assert_array_equal(centred(spot_HW, 0.0), spot_HW)
+    moved_HW = centred(spot_HW, 0.5)
+    assert moved_HW[1:3, 2:4].tolist() == [[1, 1], [1, 1]]
+    assert moved_HW.sum() == 4
+    np.testing.assert_allclose(centred(np.full((3, 3), 2, np.float32), 0.3), 2)

@@ -11,8 +11,6 @@ time and go on when they are called again; all randomness follows from SEED.
 """
 
 import argparse
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +25,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lesa.errors import LesaError
-from lesa.files import replacing
+from lesa.files import replacing, write_json
 from lesa.learn.backbones import Backbone, load_backbone
+from lesa.learn.datasets.dataset import split_of
 from lesa.learn.features import read_manifest
 from lesa.learn.graphs import run_on
 from lesa.learn.projection import Projection, read_projection
@@ -37,21 +36,14 @@ from lesa.learn.student import BLOCKS, GRID, SIDE, SIZE, Student
 SEED = 20261123
 WHOLE = 224
 """Pixels: the side to which photos are squashed before views are cut out of them."""
-TRAIN, VALIDATION = range(50, 600), range(50)
-"""The split's hash values: 600 and above are test photos."""
 MOSAIC = 4
 """Every fourth round shows four photos at half size: objects beside others, and small ones."""
 BATCH, RATE, DECAY = 64, 1e-3, 0.01
 
 
-def fold(name: str) -> int:
-    """Return a photo's hash value in the benchmark's split (0 to 999)."""
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 1000
-
-
-def names_of(folder: Path, values: range) -> list[str]:
-    """Return the photos of a part of the split, sorted."""
-    return sorted(path.name for path in folder.glob("*.jpg") if fold(path.name) in values)
+def names_of(folder: Path, split: str) -> list[str]:
+    """Return the photos of a part of the benchmark's split, sorted."""
+    return sorted(path.name for path in folder.glob("*.jpg") if split_of(path.name) == split)
 
 
 def read_photos(folder: Path, names: list[str]) -> list[Image.Image]:
@@ -115,8 +107,8 @@ def make_targets(store: Path, photos: Path, out: Path, rounds: int) -> None:
     """Write the teacher's maps of every round: float16 (N, 36, 256), one file a round."""
     backbone, projection = read_teacher(store)
     teacher = run_on(replace(backbone, preprocessing=replace(backbone.preprocessing, size=SIDE), grid=GRID))
-    for name, values in (("validation", VALIDATION), ("train", TRAIN)):
-        images = read_photos(photos, names_of(photos, values))
+    for name in ("validation", "train"):
+        images = read_photos(photos, names_of(photos, name))
         for round_ in range(rounds if name == "train" else 1):
             path = out / f"{name}-{round_:03d}.npy"
             if path.exists():
@@ -209,7 +201,7 @@ def batches(photos: int, round_: int, pass_: int) -> Iterator[Tensor]:
 
 def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> None:
     """Train the student on all rounds, so many passes; write its weights in half precision and its measure."""
-    train, validation = (read_photos(photos, names_of(photos, values)) for values in (TRAIN, VALIDATION))
+    train, validation = (read_photos(photos, names_of(photos, split)) for split in ("train", "validation"))
     expected = torch.from_numpy(np.load(out / "validation-000.npy")).float()
     torch.manual_seed(SEED)
     with torch.no_grad():
@@ -221,14 +213,19 @@ def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> No
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
     average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     parts = {"student": student, "optimizer": optimizer, "schedule": schedule, "average": average}
-    begin, log = 0, [{"done": 0, "unexplained": unexplained(student, validation, expected)}]
+    settings = {"rounds": rounds, "passes": passes, "photos": len(train), "seed": SEED}
+    log = [{"done": 0, "unexplained": unexplained(student, validation, expected)}]
     print(log[0], flush=True)
     if (out / "distil.pt").exists():
         state = torch.load(out / "distil.pt", weights_only=True)
+        if state["settings"] != settings:
+            raise LesaError(
+                f"{out / 'distil.pt'} was begun with {state['settings']}, not {settings}: give another folder"
+            )
         for key, each in parts.items():
             each.load_state_dict(state[key])
-        begin, log = state["done"], json.loads((out / "distil.json").read_text())
-    for done in range(begin, rounds * passes):
+        log = state["log"]
+    for done in range(len(log) - 1, rounds * passes):
         pass_, round_ = divmod(done, rounds)
         started, total = time.time(), 0.0
         student.train()
@@ -240,8 +237,9 @@ def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> No
         missing = unexplained(average.module, validation, expected)
         log.append({"done": done + 1, "loss": total / (len(train) // BATCH), "unexplained": missing})
         with replacing(out / "distil.pt") as temporary:
-            torch.save({key: each.state_dict() for key, each in parts.items()} | {"done": done + 1}, temporary)
-        (out / "distil.json").write_text(json.dumps(log, indent=1))
+            states = {key: each.state_dict() for key, each in parts.items()}
+            torch.save({**states, "settings": settings, "log": log}, temporary)
+        write_json(out / "distil.json", log)
         print(f"{done + 1}/{rounds * passes} {log[-1]} {time.time() - started:.0f} s", flush=True)
     with replacing(out / "student.safetensors") as temporary:
         save_file({name: value.half().contiguous() for name, value in average.module.state_dict().items()}, temporary)

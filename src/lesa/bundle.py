@@ -71,6 +71,8 @@ class Manifest:
     """Other words whose vectors the bundle carries; they are no tags unless asked for."""
     sources: tuple[str, ...]
     """Where the vectors of all other words come from (see `lesa.vectors`)."""
+    offset: float = 0.0
+    """Rows and columns by which what a region shows lies below and right of its place in the grid."""
     composed: bool = False
     """Whether a phrase may be composed of the vectors of its words where the bundle does not carry it."""
 
@@ -78,6 +80,8 @@ class Manifest:
         """Refuse what the tagger could not work with."""
         if self.selection not in SELECTIONS:
             raise LesaError(f"selection is {self.selection!r}, expected one of {', '.join(SELECTIONS)}")
+        if not 0 <= self.offset < 1:
+            raise LesaError(f"offset is {self.offset}, expected at least 0 and less than 1")
         if min(*self.grid, self.attentions, self.vector_size) < 1:
             raise LesaError("grid, attentions and vector_size must be at least 1")
         if len(set(self.names)) != len(self.names) or not self.tags:
@@ -103,7 +107,8 @@ class Manifest:
             attentions=int(fields["attentions"]),
             vector_size=int(fields["vector_size"]),
             selection=fields["selection"],
-            composed=fields.get("composed", False) is True,
+            offset=float(fields["offset"]),
+            composed=fields["composed"] is True,
             **{key: _texts(fields[key]) for key in ("unseen", "seen", "words", "sources")},
         )
 
@@ -123,7 +128,7 @@ class Bundle:
     card: str
     """The model card (Markdown)."""
     fingerprint: str
-    """SHA-256 of the manifest, and with it of everything that decides codes and scores: all but the calibration."""
+    """SHA-256 of the manifest, and with it of all that decides codes and scores: not of calibration and model card."""
     calibration: Calibration | None = None
     """How scores become probabilities, if the bundle was calibrated."""
 
@@ -164,7 +169,7 @@ def with_calibration(path: Path | str, calibration: Calibration, out: Path | str
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _members(path: Path) -> tuple[bytes, dict[str, bytes]]:
@@ -216,7 +221,7 @@ def _checked(path: Path, read: Read) -> tuple[bytes, dict[str, bytes]]:
 
 def _bundle(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> Bundle:
     about, _ = _manifest(path, manifest)
-    vectors_CE, means = _labels(path, about, members[LABELS])
+    vectors_CE, means = read_labels(path, about, members[LABELS])
     return Bundle(
         path=path,
         about=about,
@@ -224,16 +229,16 @@ def _bundle(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> Bundle
         space=VectorSpace(about.sources, means),
         graph=members[GRAPH],
         card=members[CARD].decode("utf-8", "replace"),
-        fingerprint=hashlib.sha256(_uncalibrated(manifest)).hexdigest(),
+        fingerprint=hashlib.sha256(_decisive(manifest)).hexdigest(),
         calibration=_calibration(path, members),
     )
 
 
-def _uncalibrated(manifest: bytes) -> bytes:
-    """Return a manifest as it was written before the bundle was calibrated."""
+def _decisive(manifest: bytes) -> bytes:
+    """Return a manifest without the members that decide no code and no score: an index outlives another wording."""
     fields = json.loads(manifest)
-    if fields["members"].pop(CALIBRATION, None) is None:
-        return manifest
+    for name in (CALIBRATION, CARD):
+        fields["members"].pop(name, None)
     return _json(fields)
 
 
@@ -266,7 +271,7 @@ def _manifest(path: Path, content: bytes) -> tuple[Manifest, dict[str, str]]:
     return about, hashes
 
 
-def _labels(
+def read_labels(
     path: Path, about: Manifest, content: bytes
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]] | None]:
     """Return the labels' unit vectors and the sources' means."""

@@ -364,7 +364,8 @@ def _found(labelled: Labelled, held_out: dict[float, Floats], strength: float) -
 def reliability(logits_NC: NDArray[Any], targets_NC: NDArray[Any]) -> Reliability:
     """Return how reliable `sigmoid(logits)` is, over the pairs whose target is known."""
     known_NC = targets_NC != 0
-    best_NC = top_k(logits_NC, min(BEST, logits_NC.shape[1])) & known_NC
+    # Of the known labels: a photo with fewer than five of them has less than five best.
+    best_NC = top_k(np.where(known_NC, logits_NC, -np.inf), min(BEST, logits_NC.shape[1])) & known_NC
     probabilities_NC, present_NC = sigmoid(logits_NC), targets_NC > 0
     logits_P, present_P, probabilities_P = logits_NC[known_NC], present_NC[known_NC], probabilities_NC[known_NC]
     return Reliability(
@@ -384,7 +385,10 @@ def _by_kind(labelled: Labelled, logits_NC: Floats) -> dict[str, dict[str, float
 
 
 def f1_at(order_NC: Floats, targets_NC: NDArray[Any]) -> float:
-    """Return F1 at 3 over the labels together, in percent, by the rules `lesa` (see `lesa.protocols`)."""
+    """Return F1 at 3 over the labels together, in percent, by the rules `lesa` (see `lesa.protocols`).
+
+    A label that nobody looked for counts as wrong there: with partly known labels the figure compares orders only.
+    """
     k = min(AT, order_NC.shape[1])
     hits, present = hits_at_k(order_NC, targets_NC, k).sum(), (targets_NC > 0).sum()
     return round(100 * float(precision_recall_f1(hits, present, len(order_NC), k)[2]), 3)

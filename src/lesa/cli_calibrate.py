@@ -104,7 +104,11 @@ def _from_rows(tagger: "Tagger", data: Path, photos: Path, names: tuple[str, ...
 
     from lesa.annotations import read_rows, value_of_the_rest
 
-    rows = [row for row in read_rows(data) if split in (None, row.split)]
+    every = read_rows(data)
+    rows = [row for row in every if split in (None, row.split)]
+    if not rows:
+        splits = sorted({row.split for row in every if row.split})
+        raise LesaError(f"{data} has no photo of the split {split!r}: {did_you_mean(str(split), splits)}")
     columns = {name: column for column, name in enumerate(names)}
     targets_NC = np.full((len(rows), len(names)), value_of_the_rest(rows), np.int8)
     for targets_C, row in zip(targets_NC, rows, strict=True):

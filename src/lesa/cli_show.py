@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesa.cli_tag import find_photos
+from lesa.cli_tag import find_photos, note_composed
 from lesa.errors import LesaError
 from lesa.files import read_lines
 
@@ -82,4 +82,5 @@ def of_bundle(
 
     tagger = Tagger(bundle, vectors)
     chosen = tagger.labels(read_lines(labels) if labels else None)
+    note_composed(chosen.composed)
     yield from show_tags(tagger, photos, out, chosen, top, sheet)

@@ -19,7 +19,7 @@ from lesa.progress import progress_bar
 
 if TYPE_CHECKING:
     from lesa.calibration import Calibration
-    from lesa.tagger import Codes, Tag, Tagger
+    from lesa.tagger import Codes, Labels, Tag, Tagger
 
 PATH = click.Path(path_type=Path)
 DEFAULT_TOP = 5
@@ -88,12 +88,11 @@ def tag(
     tagger = Tagger(bundle, vectors)
     chosen = tagger.labels(read_lines(labels) if labels else None)
     note_composed(chosen.composed)
+    tagger.check_threshold(threshold)
     calibration = tagger.bundle.calibration
-    if calibration and threshold is not None and not 0 <= threshold <= 1:
-        raise LesaError(f"--threshold is {threshold:g}: {bundle} is calibrated, so give a probability from 0 to 1")
     if top is None and threshold is None:
         top, threshold = (None, calibration.threshold) if calibration else (DEFAULT_TOP, None)
-    settings = fingerprint(tagger.bundle.fingerprint, chosen.names, top, threshold, calibration)
+    settings = fingerprint(tagger.bundle.fingerprint, chosen, top, threshold, calibration)
     with writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
         todo = [photo for photo in photos if photo not in done]
         failed = tag_photos(
@@ -161,14 +160,10 @@ def _photos_of(path: str) -> list[str]:
 
 
 def fingerprint(
-    bundle: str,
-    labels: Sequence[str],
-    top: int | None,
-    threshold: float | None,
-    calibration: "Calibration | None" = None,
+    bundle: str, labels: "Labels", top: int | None, threshold: float | None, calibration: "Calibration | None"
 ) -> str:
     """Return a short hash of all that decides a photo's tags."""
-    decisive = [bundle, labels, top, threshold, *([calibration.to_dict()] if calibration else [])]
+    decisive = [bundle, labels.names, labels.composed, top, threshold, calibration and calibration.to_dict()]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
@@ -261,13 +256,9 @@ def table_writer(width: int) -> Write:
     """Return a writer for the screen: a line a photo, its name `width` wide, each tag with its probability or score."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {_figure(tag)}" for tag in tags))
+        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {tag.figure}" for tag in tags))
 
     return write
-
-
-def _figure(tag: "Tag") -> str:
-    return f"{tag.score:.2f}" if tag.probability is None else f"{100 * tag.probability:.0f} %"
 
 
 def printable(name: str) -> str:

@@ -150,14 +150,13 @@ def cell(small: Image.Image, tag: Tag, grid: tuple[int, int], box: Box) -> Image
     """Draw one label: the small photo with the map of its attention, name and score below."""
     left, top, right, bottom = box
     picture = overlay(small, heat(tag.attention_R, grid, (right - left, bottom - top)), box)
-    return stacked([picture, caption(tag.name, tag.score, max(small.width, NARROWEST))])
+    return stacked([picture, caption(tag.name, f"{tag.score:.2f}", max(small.width, NARROWEST))])
 
 
-def caption(name: str, score: float, width: int) -> Image.Image:
-    """Write a label's name at the left and its score at the right; a name that is too long ends in an ellipsis."""
+def caption(name: str, number: str, width: int) -> Image.Image:
+    """Write a label's name at the left and a number at the right; a name that is too long ends in an ellipsis."""
     strip = Image.new("RGB", (width, CAPTION), PAPER)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(TEXT_SIZE)
-    number = f"{score:.2f}"
     name = shortened(name, width - font.getlength(number) - TEXT_SIZE, font)
     draw.text((0, CAPTION / 2), name, INK, font, anchor="lm")
     draw.text((width, CAPTION / 2), number, QUIET, font, anchor="rm")

@@ -36,6 +36,7 @@ from lesa.tagger import Codes, Labels, Tag, Tagger, evidence
 LARGEST = 1280
 """Pixels: the longer side of a tag's picture at most."""
 SHEET = "sheet.png"
+SHEET_PHOTOS = 200
 SHEET_TAGS, SHEET_BOX = 3, (190, 150)
 """Of the sheet of many photos: tags a photo, and the box that each picture fits into."""
 EVIDENCE = (
@@ -78,10 +79,12 @@ def show_tags(
         sheet: whether `sheet.png`, with all photos and their three best tags, is written in the end.
 
     Raises:
-        LesaError: there is such a sheet already.
+        LesaError: there is such a sheet already, or it would be too large.
     """
     if sheet and (out / SHEET).exists():
         raise LesaError(f"{out / SHEET} exists already: give another folder")
+    if sheet and len(photos) > SHEET_PHOTOS:
+        raise LesaError(f"a sheet of {len(photos):,} photos would be too large: give {SHEET_PHOTOS} at most")
     rows: list[Image.Image] = []
     taken = {Path(SHEET).stem} if sheet else set()
     for photo, codes in tagger.stream(photos):
@@ -133,6 +136,7 @@ def description(shown: Shown, photo: str) -> dict[str, Any]:
     """Return what the pictures show as JSON holds it."""
     tags = [
         {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
+        | ({} if tag.probability is None else {"probability": round(tag.probability, 4)})
         | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
         for tag in shown.tags
     ]
@@ -172,7 +176,7 @@ def tag_picture(shown: Shown, tag: Tag, limit: tuple[int, int]) -> Image.Image:
     size = (seen[2] - seen[0], seen[3] - seen[1])
     picture = overlay(small, heat(tag.evidence.ravel(), tag.evidence.shape, size, shown.full), seen)
     draw_box(picture, scaled(tag.box, across, down))
-    return stacked([picture, caption(tag.label, tag.score, max(small.width, NARROWEST))])
+    return stacked([picture, caption(tag.label, tag.figure, max(small.width, NARROWEST))])
 
 
 def draw_box(picture: Image.Image, box: Box) -> None:

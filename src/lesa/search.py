@@ -144,8 +144,14 @@ class Index:
         about = self._tagger.bundle.about
         left, top, right, bottom = seen_box(entry.size, about.preprocessing)
         wide, high = (right - left) / about.grid[1], (bottom - top) / about.grid[0]
-        box = left + across * wide, top + down * high, left + across_end * wide, top + down_end * high
-        return Hit(name, score, (round(box[0]), round(box[1]), round(box[2]), round(box[3])), entry.size)
+
+        def x(column: int) -> int:
+            return round(min(left + (column + about.offset) * wide, right))
+
+        def y(row: int) -> int:
+            return round(min(top + (row + about.offset) * high, bottom))
+
+        return Hit(name, score, (x(across), y(down), x(across_end), y(down_end)), entry.size)
 
 
 def _norm(codes: Floats) -> Floats:

@@ -4,7 +4,6 @@ A photo becomes M codes in word space that depend on no label. A label's score i
 with the codes; what each region alone says for the label, its evidence, tells where in the photo the tag comes from.
 """
 
-import difflib
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +19,7 @@ from lesa.bundle import Bundle, open_bundle
 from lesa.calibration import photo_level
 from lesa.errors import LesaError
 from lesa.images import open_photo, prepare, seen_box
-from lesa.labels import other_forms
-from lesa.vectors import unit, words
+from lesa.lexicon import Lexicon
 
 Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
@@ -36,30 +34,6 @@ KEPT_LABELS = 16
 """Lists of labels whose vectors a tagger keeps."""
 HOT = 0.5
 """A tag's box holds the regions with at least this share of its greatest evidence."""
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "or",
-        "the",
-        "to",
-        "with",
-    ]
-)
-"""Left out of a phrase whose vector is composed of its words' vectors."""
 SAME = 0.999
 """Least cosine at which two vectors of one label are taken to come from the same source."""
 
@@ -91,7 +65,7 @@ class Labels:
     biases_C: NDArray[np.float64] | None = None
     """What the bundle's calibration adds for them, if it has one."""
     composed: tuple[str, ...] = ()
-    """Labels whose vectors are the mean of their words' vectors: a rough stand-in for what the bundle's source gives."""
+    """Labels that got the mean of their words' vectors: a rough stand-in for what the bundle's source gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +79,16 @@ class Tag:
     seen: bool
     """Whether training photos carried the label."""
     evidence: Floats
-    """What each region of the grid (rows, columns) alone says for the label, in units of the score; may be negative."""
+    """What each place of the grid (rows, columns) alone says for the label, in units of the score; may be negative."""
     box: Box
     """The place in the photo with the most evidence."""
     probability: float | None = None
     """That the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
+
+    @property
+    def figure(self) -> str:
+        """What is shown beside the label: the probability if there is one, else the score."""
+        return f"{self.score:.2f}" if self.probability is None else f"{100 * self.probability:.0f} %"
 
 
 class Tagger:
@@ -141,7 +120,7 @@ class Tagger:
                 raise LesaError(f"{given} sources of vectors were given, {path} was made with {expected}: name each")
             self._space = replace(self._space, sources=tuple(vectors))
         about = self.bundle.about
-        self._rows = {name: row for row, name in enumerate(about.names)}
+        self._lexicon = Lexicon(self.bundle)
         self._seen = frozenset(about.seen)
         self._run: Run | None = None
         self._codes: OrderedDict[tuple[str, int, int], Codes] = OrderedDict()
@@ -221,19 +200,23 @@ class Tagger:
         key = self.bundle.about.tags if names is None else tuple(dict.fromkeys(names))
         if not key:
             raise LesaError("no label was given: name at least one")
-        if key not in self._labels:
-            if len(self._labels) == KEPT_LABELS:
+        found = self._labels.get(key)
+        if found is None:
+            found = self._labels[key] = self._find(key)
+            while len(self._labels) > KEPT_LABELS:
                 self._labels.pop(next(iter(self._labels)))
-            self._labels[key] = self._find(key)
-        return self._labels[key]
+        return found
 
     def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
         """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`.
 
         The best are the most probable; with a bundle that is not calibrated, those of the highest scores.
+
+        Raises:
+            LesaError: the threshold is no probability, but the bundle is calibrated.
         """
-        by_code_MC = codes.codes_ME @ labels.vectors_CE.T
-        scores_C = select(by_code_MC, self.bundle.about.selection)
+        self.check_threshold(threshold)
+        scores_C = self.scores(codes, labels)
         probability_C = self._probabilities(scores_C, codes, labels)
         value_C = scores_C if probability_C is None else probability_C
         order = np.argsort(-value_C, kind="stable")[:top]
@@ -249,6 +232,13 @@ class Tagger:
             for c in order.tolist()
             if threshold is None or value_C[c] >= threshold
         ]
+
+    def check_threshold(self, threshold: float | None) -> None:
+        """Refuse a threshold that is no probability, if the bundle is calibrated."""
+        if self.bundle.calibration and threshold is not None and not 0 <= threshold <= 1:
+            raise LesaError(
+                f"the threshold is {threshold:g}: {self.bundle.path} is calibrated, so give a probability from 0 to 1"
+            )
 
     def scores(self, codes: Codes, labels: Labels) -> Floats:
         """Return the labels' scores for a photo's codes, `C`."""
@@ -267,32 +257,22 @@ class Tagger:
         self, label: str, score: float, seen: bool, codes: Codes, vector_E: Floats, probability: float | None
     ) -> Tag:
         about = self.bundle.about
-        found = evidence(codes, vector_E[None])[0].reshape(about.grid)
+        found = centred(evidence(codes, vector_E[None])[0].reshape(about.grid), about.offset)
         box = hot_box(found.clip(min=0), seen_box(codes.size, about.preprocessing))
         return Tag(label, score, seen, found, box, probability)
 
     def carried(self, name: str) -> str:
         """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
-        row = self._row(name)
+        row = self._lexicon.row(name)
         return name if row is None else self.bundle.about.names[row]
 
-    def _row(self, name: str) -> int | None:
-        """Return where the bundle carries a name: as written, in lower case, or (table of words) in another number."""
-        forms = [name, name.lower()]
-        if self.bundle.about.composed:
-            head, space, last = name.lower().rpartition(" ")
-            # The rule for other forms takes `horses` for the plural of `hors`.
-            others = {*other_forms(last), last.removesuffix("s")} if last else set()
-            forms += [head + space + form for form in sorted(others)]
-        return next((self._rows[form] for form in forms if form in self._rows), None)
-
     def _find(self, names: tuple[str, ...]) -> Labels:
-        rows = {name: row for name in names if (row := self._row(name)) is not None}
+        rows = {name: row for name in names if (row := self._lexicon.row(name)) is not None}
         vectors = {name: self.bundle.vectors_CE[row] for name, row in rows.items()}
         others = [name for name in names if name not in vectors]
         composing = self.bundle.about.composed and not self._reads_sources
         if others:
-            found = self._compose(others) if composing else self._embed(others)
+            found = self._lexicon.compose(others) if composing else self._embed(others)
             vectors |= dict(zip(others, found, strict=True))
         carried = [self.carried(name) for name in names]
         seen = tuple(name in self._seen for name in carried)
@@ -300,29 +280,6 @@ class Tagger:
         biases_C = calibration.biases(carried, seen) if calibration else None
         composed = tuple(others) if composing else ()
         return Labels(names, np.stack([vectors[name] for name in names]), seen, biases_C, composed)
-
-    def _compose(self, names: list[str]) -> Floats:
-        """Return for each name the unit mean of its words' unit vectors, function words left out.
-
-        Raises:
-            LesaError: the bundle does not carry a word.
-        """
-        return unit(np.stack([self._mean(name) for name in names]), names)
-
-    def _mean(self, name: str) -> Floats:
-        said = words(name.lower())
-        rows = [(word, self._row(word)) for word in said if word not in FUNCTION_WORDS]
-        unknown = [word for word, row in rows if row is None]
-        if unknown or not rows:
-            word = (unknown or said)[0]
-            near = difflib.get_close_matches(word, self._rows, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-            raise LesaError(
-                f"{self.bundle.path} has no vector for {word!r} (label {name!r}): {hint}Use another word, or give "
-                f"--vectors {' '.join(self.bundle.about.sources)} for any word (pip install 'lesa-zsl[text]')"
-            )
-        mean_E: Floats = self.bundle.vectors_CE[[row for _, row in rows if row is not None]].mean(axis=0)
-        return mean_E
 
     def _embed(self, names: list[str]) -> Floats:
         """Return vectors of words that the bundle does not carry.
@@ -458,6 +415,17 @@ def evidence(codes: Codes, vectors_CE: Floats) -> Floats:
     gain_M = np.linalg.norm(codes.codes_ME, axis=1) / np.maximum(length_M, np.finfo(np.float32).tiny)
     found_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
     return found_CR
+
+
+def centred(map_HW: Floats, offset: float) -> Floats:
+    """Return a map over the grid with each value where its region looks: `offset` rows below and columns right.
+
+    What lies between is interpolated; the first row and column keep theirs.
+    """
+    for axis in (0, 1):
+        before = np.concatenate([map_HW.take([0], axis), map_HW], axis).take(range(map_HW.shape[axis]), axis)
+        map_HW = map_HW + np.float32(offset) * (before - map_HW)
+    return map_HW
 
 
 def hot_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:

@@ -69,7 +69,8 @@ def form(limits: Limits) -> Json:
         "ids": {"type": "array", "items": TEXT, "maxItems": limits.ids, "description": "Of earlier answers."},
         "labels": TEXT | {"description": "One label a line, any words; the bundle's own labels if empty."},
         "top": WHOLE | {"minimum": 1, "maximum": limits.top, "default": 5, "description": "Tags a photo at most."},
-        "threshold": NUMBER | {"description": "The least score of a tag; the least probability, 0 to 1, where the bundle is calibrated."},
+        "threshold": NUMBER
+        | {"description": "The least score of a tag; the least probability, 0 to 1, where the bundle is calibrated."},
     }
     return {"type": "object", "properties": fields}
 
@@ -106,7 +107,11 @@ SCHEMAS = {
     "Tagged": record(
         {
             "labels": WHOLE | {"description": "How many to choose from."},
-            "composed": {"type": "array", "items": TEXT, "description": "Labels put together from their words' vectors."},
+            "composed": {
+                "type": "array",
+                "items": TEXT,
+                "description": "Labels put together from their words' vectors.",
+            },
             "photos": many("Photo"),
         }
     ),
