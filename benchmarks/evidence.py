@@ -34,8 +34,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from lesa.images import list_photos, open_photo, prepare, seen_box
-from lesa.tagger import Codes, Floats, Tagger, open_graph, select
+from lesa.tagger import Codes, Floats, Tagger, centred, open_graph, select
 
+MOVED = 0.5
+"""Regions by which the maps of `moved` go down and right: where the front's 2 x 2 windows look."""
 DRAWS, TAGS, BATCH = 5, 3, 32
 
 
@@ -61,6 +63,7 @@ def maps(codes: Codes, vectors_CE: Floats, c: int, selection: str, grid: tuple[i
         "contrastive": all_RC[:, c] - others,
         "left out": left_out(codes, sums_ME, vectors_CE[c], selection),
     }
+    found |= {f"{name}, moved": centred(found[name].reshape(grid), MOVED).ravel() for name in ("attention", "region")}
     chosen = ("attention", "contribution", "region", "left out")
     return found | {f"{name}, 3 x 3": around(found[name], grid) for name in chosen}
 
