@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lesa.errors import LesaError
 from lesa.images import open_photo
-from lesa.maps import CAPTION, INK, PAPER, QUIET, TEXT_SIZE, beside, fit, framed, scaled, shortened, stacked
+from lesa.maps import PAPER, QUIET, TEXT_SIZE, beside, caption, fit, framed, scaled, stacked
 from lesa.search import Hit
 
 COLUMNS = 5
@@ -23,7 +23,10 @@ def contact_sheet(folder: Path, hits: Sequence[Hit]) -> Image.Image:
         folder: the indexed photos.
         hits: what a search returned, at least one.
     """
-    cells = [stacked([_thumbnail(folder, hit), _caption(rank, hit)]) for rank, hit in enumerate(hits, start=1)]
+    cells = [
+        stacked([_thumbnail(folder, hit), caption(f"{rank}  {Path(hit.photo).name}", f"{hit.score:.2f}", SIDE)])
+        for rank, hit in enumerate(hits, start=1)
+    ]
     return framed(stacked([beside(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)], gap=TEXT_SIZE))
 
 
@@ -43,14 +46,3 @@ def _thumbnail(folder: Path, hit: Hit) -> Image.Image:
     draw.rectangle(box, outline=PAPER, width=4)
     draw.rectangle(box, outline=FRAME, width=2)
     return tile
-
-
-def _caption(rank: int, hit: Hit) -> Image.Image:
-    """Write rank, name and score in a line."""
-    strip = Image.new("RGB", (SIDE, CAPTION), PAPER)
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(TEXT_SIZE)
-    score = f"{hit.score:.2f}"
-    name = shortened(f"{rank}  {Path(hit.photo).name}", SIDE - font.getlength(score) - TEXT_SIZE, font)
-    draw.text((0, CAPTION / 2), name, INK, font, anchor="lm")
-    draw.text((SIDE, CAPTION / 2), score, QUIET, font, anchor="rm")
-    return strip

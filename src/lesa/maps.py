@@ -154,7 +154,7 @@ def cell(small: Image.Image, tag: Tag, grid: tuple[int, int], box: Box) -> Image
 
 
 def caption(name: str, number: str, width: int) -> Image.Image:
-    """Write a label's name at the left and a number at the right; a name that is too long ends in an ellipsis."""
+    """Write a name at the left and a number at the right; a name that is too long ends in an ellipsis."""
     strip = Image.new("RGB", (width, CAPTION), PAPER)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(TEXT_SIZE)
     name = shortened(name, width - font.getlength(number) - TEXT_SIZE, font)
