@@ -435,8 +435,14 @@ def test_the_commands_build_a_vector_index_and_draw_a_sheet(
         colours = {colour for _, colour in picture.getcolors(maxcolors=1 << 24)}
         assert picture.width == 2 * 28 + 5 * 240 + 4 * 18
         assert FRAME in colours
+    # Both before anything is read: there is no such index.
     with pytest.raises(LesaError, match=r"sheet\.txt is no name of a picture"):
-        run(search_command, path, "cat", "--sheet", tmp_path / "sheet.txt")
+        run(search_command, tmp_path / "none", "cat", "--sheet", tmp_path / "sheet.txt")
+    before = contents(photos)
+    for taken in (photos / "cat-0.jpg", sheet):
+        with pytest.raises(LesaError, match=f"{taken.name} exists already: give the sheet another name"):
+            run(search_command, tmp_path / "none", "cat", "--sheet", taken)
+    assert contents(photos) == before
 
 
 def test_without_faiss_every_photo_is_compared_and_large_indexes_get_a_hint(

@@ -70,7 +70,7 @@ def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:
 @click.option("--like", type=PATH, help="A photo to find similar ones to, instead of words.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Photos at most.")
 @click.option("--exact", is_flag=True, help="Compare every photo, also where there is a vector index.")
-@click.option("--sheet", type=PATH, help="Draw the photos found, with the place in each, as a picture: NAME.png.")
+@click.option("--sheet", type=PATH, help="Draw the photos found, with the place in each, as a new picture: NAME.png.")
 @click.option("--bundle", type=PATH, help="Where the bundle of the index is now, if it moved.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
@@ -101,6 +101,8 @@ def search(
 
     if bool(words) == bool(like):
         raise LesaError("give words to search for, or a photo with --like, and not both")
+    if sheet:
+        check_sheet(sheet)
     tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
     opened = Index(index, tagger, exact)
     if words:
@@ -115,13 +117,19 @@ def search(
         print_table(printable(title), HEADER, [row(hit) for hit in hits])
 
 
+def check_sheet(file: Path) -> None:
+    """Refuse what is no new picture: it may be an original photo."""
+    if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise LesaError(f"{file} is no name of a picture: give one that ends in .png or .jpg")
+    if file.exists():
+        raise LesaError(f"{file} exists already: give the sheet another name")
+
+
 def write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
     """Write the photos found as a picture."""
     from lesa.contact_sheet import contact_sheet
     from lesa.files import replacing
 
-    if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise LesaError(f"{file} is no name of a picture: give one that ends in .png or .jpg")
     picture = contact_sheet(index.folder, hits)
     with replacing(file) as temporary:
         picture.save(temporary)
