@@ -253,9 +253,13 @@ def test_a_folder_that_moved_is_known_and_another_one_is_refused(photos: Path, t
     with pytest.raises(LesaError, match="others holds no photo"):
         update_index(tmp_path / "index", tmp_path / "others", tagger)
     shutil.copy(moved / "cat-0.jpg", tmp_path / "others" / "else.jpg")
+    # A name may be a coincidence: cameras count from 1 again.
+    shutil.copy(moved / "rocket-0.jpg", tmp_path / "others" / "cat-0.jpg")
     with pytest.raises(LesaError, match=r"no photo of it is in .*others: give another index"):
         update_index(tmp_path / "index", tmp_path / "others", tagger)
     assert len(Index(tmp_path / "index", tagger)) == 24
+    shutil.copy2(moved / "coffee-0.jpg", tmp_path / "others" / "coffee-0.jpg")
+    assert update_index(tmp_path / "index", tmp_path / "others", tagger) == Changes(1, 1, 22, 1, {})
 
 
 def test_an_index_of_another_bundle_is_refused(collection: Path, index: Index) -> None:

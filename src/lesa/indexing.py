@@ -65,7 +65,7 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
 
     Args:
         path: the index; work that stopped is gone on with.
-        folder: the photos. One that moved is taken at its new place if a photo of the index is in it.
+        folder: the photos. One that moved is taken at its new place if an unchanged photo of the index is in it.
         tagger: of the index's bundle.
         progress: is told how far the work is.
 
@@ -76,13 +76,16 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
     states = dict(_states(folder))
     writer = _Writer(Path(path), folder, tagger.bundle)
     before = writer.photos
-    if before and Path(writer.about["folder"]) != folder and not states.keys() & before.keys():
-        raise LesaError(f"{path} is of {writer.about['folder']}, and no photo of it is in {folder}: give another index")
+    todo = [name for name, state in states.items() if name not in before or before[name].state != state]
+    if before and Path(writer.about["folder"]) != folder and len(todo) == len(states):
+        raise LesaError(
+            f"{path} is of {writer.about['folder']}, and no photo of it is in {folder}: give another index "
+            "(of a copied folder, a photo's name, size and time of change must be as they were)"
+        )
     writer.about["folder"] = str(folder)
     gone = [name for name in [*before, *writer.failed] if name not in states]
     for name in gone:
         writer.note({"photo": name, "removed": True})
-    todo = [name for name, state in states.items() if name not in before or before[name].state != state]
     failed = {}
     if progress:
         progress(0, len(todo))
