@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
-from lesa import indexing, search
+from lesa import indexing, neighbours, search
 from lesa.cli_search import index as index_command
 from lesa.cli_search import search as search_command
 from lesa.contact_sheet import FRAME
@@ -26,7 +26,7 @@ from lesa.errors import LesaError
 from lesa.files import read_json, write_json
 from lesa.images import list_photos, seen_box
 from lesa.index_files import record_type
-from lesa.indexing import Changes, pack, update_index, update_neighbours
+from lesa.indexing import Changes, pack, update_index, update_neighbours, wants_neighbours
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
@@ -331,14 +331,14 @@ def test_a_vector_index_finds_nearly_all_that_are_near_without_looking_at_most(t
     random = np.random.default_rng(0)
     records = made_records(20_000, random)
     build_neighbours(records, tmp_path / "x.faiss")
-    neighbours = Neighbours(tmp_path / "x.faiss", 2)
-    assert len(neighbours) == 20_000
+    opened = Neighbours(tmp_path / "x.faiss", 2)
+    assert len(opened) == 20_000
     codes_BME = records["codes"].astype(np.float64) / 30
     recalls = []
     for _ in range(20):
         query_E = codes_BME[random.integers(20_000), 0] + 0.3 * random.standard_normal(48)
         best = np.argsort(-(codes_BME @ query_E).max(axis=1))[:10]
-        rows = neighbours.near(query_E[None].astype(np.float32), 10)
+        rows = opened.near(query_E[None].astype(np.float32), 10)
         assert len(rows) <= 2000
         assert (np.diff(rows) > 0).all()
         recalls.append(np.isin(best, rows).mean())
@@ -346,8 +346,10 @@ def test_a_vector_index_finds_nearly_all_that_are_near_without_looking_at_most(t
 
 
 def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
-    photos: Path, tmp_path: Path, tagger: Tagger
+    photos: Path, tmp_path: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Two photos' codes are dead, and two came later, to 22 that it finds.
+    monkeypatch.setattr(indexing, "STALE", 0.2)
     path = tmp_path / "index"
     update_index(path, photos, tagger)
     update_neighbours(path, tagger)
@@ -368,18 +370,51 @@ def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
     shutil.copy(photos / "rocket-2.jpg", photos / "newer.jpg")
     update_index(path, photos, tagger)
     assert update_neighbours(path, tagger)
-    assert len(Neighbours(path / "neighbours-00000.faiss", tagger.bundle.about.attentions)) == 27
+    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.about.attentions)) == len(found(index)) + 1
+    assert not update_neighbours(path, tagger)
+    assert Index(path, tagger).find("sky", top=5) == Index(path, tagger, exact=True).find("sky", top=5)
 
 
-def test_a_vector_index_of_codes_that_were_written_anew_goes(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_vector_index_finds_what_lies_behind_removed_photos(
+    photos: Path, tmp_path: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    path, gone = tmp_path / "index", Path(shutil.copy(photos / "cat-0.jpg", tmp_path / "given.jpg"))
+    copies = [photos / "cat-0.jpg", *(Path(shutil.copy(gone, photos / f"copy-{n:02d}.jpg")) for n in range(20))]
+    update_index(path, photos, tagger)
+    update_neighbours(path, tagger)
+    for copy in copies[left:]:
+        copy.unlink()
+    shutil.copy(photos / "rocket-1.jpg", photos / "new.jpg")
+    update_index(path, photos, tagger)
+    # Of three photos asked for fewer codes than the copies have.
+    monkeypatch.setattr(neighbours, "CODES_A_HIT", 3)
+    near, exact = Index(path, tagger), Index(path, tagger, exact=True)
+    assert near.like(gone, top=3) == exact.like(gone, top=3)
+    assert len(near.like(gone, top=3)) == 3
+    for word in WORDS:
+        assert len(near.find(word, top=3)) == 3
+    # Removed photos are reason enough to build it anew, without them.
+    assert update_neighbours(path, tagger)
+    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.about.attentions)) == 24 + left
+    assert not update_neighbours(path, tagger)
+
+
+def test_a_vector_index_of_codes_that_were_written_anew_is_built_again(
+    photos: Path, collection: Path, tmp_path: Path, tagger: Tagger
+) -> None:
     path = tmp_path / "index"
     update_index(path, photos, tagger)
+    assert not wants_neighbours(path)
     update_neighbours(path, tagger)
     for name in list_photos(photos)[:13]:
         (photos / name).unlink()
     update_index(path, photos, tagger)
     assert not list(path.glob("*.faiss"))
     assert len(Index(path, tagger).find("moon", top=100)) == 11
+    run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path)
+    assert [file.name for file in path.glob("*.faiss")] == ["neighbours-00001.faiss"]
+    assert not Index(path, tagger).compares_all
 
 
 def test_a_damaged_vector_index_is_named(photos: Path, tmp_path: Path, tagger: Tagger) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lesa.search import Hit, Index
 
 PATH = click.Path(path_type=Path)
-HINT = "a search compares every photo: `pip install 'lesa-zsl[ann]'` and index again for quicker ones"
+HINT = "each search compares every photo: `pip install 'lesa-zsl[ann]'` and index again for quicker ones"
 HEADER = ("photo", "score", "left", "top", "right", "bottom")
 
 
@@ -58,7 +58,7 @@ def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:
     if not ann and not wants_neighbours(out):
         return
     if not can_build():
-        click.echo(f"lesa: {out} is large, {HINT}", err=True)
+        click.echo(f"lesa: {out}: {HINT}", err=True)
         return
     with progress_bar("vector index", None) as advance:
         update_neighbours(out, tagger, advance)

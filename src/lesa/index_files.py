@@ -4,7 +4,8 @@ An index is a folder. `manifest.json` is the commit point; `photos-00000.jsonl` 
 was added, failed or went, the last line of a name counts; `codes-00000.i8` holds a record for each added one, in the
 journal's order: codes in 8 bits (M x E), a scale a code, and the box of each code's attention in grid coordinates. What
 lies beyond the manifest's counts was not committed and is dropped by the next update. `neighbours-00000.faiss` may be
-there, too: it finds records by their codes, from which it can be built again.
+there, too: it finds records by their codes, from which it can be built again; `neighbours` in the manifest says that
+the index is to have it.
 """
 
 import json

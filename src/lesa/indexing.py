@@ -104,29 +104,34 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
     return Changes(len(todo) - len(failed) - changed, changed, len(gone), len(states) - len(todo), failed)
 
 
-def wants_neighbours(path: Path | str, asked: bool = False) -> bool:
-    """Whether an index needs a vector index, or a newer one: it is large, has one, or was asked for one."""
+def wants_neighbours(path: Path | str) -> bool:
+    """Whether an index is to have a vector index: it is large, or one was built or begun once."""
     about = read_manifest(path)
-    file = neighbours_of(Path(path), about)
     # Records of photos that changed or went count, too: less than half of them are such.
-    return asked or file.exists() or about["rows"] >= WORTH_FROM
+    return bool(about.get("neighbours")) or about["rows"] >= WORTH_FROM
 
 
 def update_neighbours(path: Path | str, tagger: Tagger, progress: Advance | None = None) -> bool:
-    """Build an index's vector index (extra `ann`), unless it covers nearly all records; return whether it was built.
+    """Build an index's vector index (extra `ann`) unless it is nearly up to date; return whether it was built.
+
+    The index remembers that it is to have one. What photos left that changed or went is dropped before.
 
     Raises:
         LesaError: the index is damaged or of another bundle, or the extra is not installed.
     """
-    path = Path(path)
+    path, bundle = Path(path), tagger.bundle
     if not can_build():
         raise LesaError("a vector index needs Faiss: pip install 'lesa-zsl[ann]'")
-    about = checked_manifest(path, tagger.bundle)
+    about = checked_manifest(path, bundle) | {"neighbours": True}
+    write_manifest(path, about)
     file = neighbours_of(path, about)
-    covered = len(Neighbours(file, tagger.bundle.about.attentions)) if file.exists() else 0
-    if about["rows"] - covered <= STALE * covered:
+    covered = len(Neighbours(file, bundle.about.attentions)) if file.exists() else 0
+    good = sum(entry.row < covered for entry in replay(path, about)[0].values())
+    if about["rows"] - good <= STALE * good:
         return False
-    build_neighbours(open_records(path, about, tagger.bundle.about), file, progress)
+    _compact(path, bundle, dead=0)
+    about = read_manifest(path)
+    build_neighbours(open_records(path, about, bundle.about), neighbours_of(path, about), progress)
     return True
 
 
@@ -216,11 +221,11 @@ def _append(file: Path, size: int, content: bytes) -> None:
         os.fsync(end.fileno())
 
 
-def _compact(path: Path, bundle: Bundle) -> None:
-    """Write an index anew if more than half of its records belong to photos that changed or went."""
+def _compact(path: Path, bundle: Bundle, dead: float = 0.5) -> None:
+    """Write an index anew if more than this share of its records belong to photos that changed or went."""
     about = read_manifest(path)
     photos, failed = replay(path, about)
-    if about["rows"] <= 2 * len(photos):
+    if about["rows"] - len(photos) <= dead * about["rows"]:
         return
     anew = about | {"number": about["number"] + 1, "rows": len(photos)}
     codes, journal = files_of(path, anew)

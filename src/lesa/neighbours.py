@@ -23,7 +23,7 @@ from lesa.tagger import Floats
 WORTH_FROM = 200_000
 """Photos from which it is built without being asked for: comparing all takes half a second and more a query."""
 STALE = 0.1
-"""It is built anew once more than this share of the records came later."""
+"""It is built anew once what came later, changed or went is more than this share of the photos that it finds."""
 DIRECTIONS = 128
 SAMPLE = 2_000
 """Photos that the directions are found on."""

@@ -132,11 +132,14 @@ class Index:
         if self._neighbours is None or top > MOST_ASKED:
             return np.arange(len(self._rows))
         near = np.zeros(len(self._records), dtype=bool)
-        near[len(self._neighbours) :] = True
         rows = self._neighbours.near(queries_QE, top)
         # A vector index that was built anew meanwhile knows more rows.
         near[rows[rows < len(near)]] = True
-        return np.flatnonzero(near[self._rows])
+        near_N, covered_N = near[self._rows], self._rows < len(self._neighbours)
+        # Codes of photos that changed or went may take all the places.
+        if near_N.sum() < min(top, covered_N.sum()):
+            return np.arange(len(self._rows))
+        return np.flatnonzero(near_N | ~covered_N)
 
     def _hit(self, number: int, score: float, winner: int) -> Hit:
         name, entry = self._photos[number]
