@@ -6,9 +6,10 @@ Codes are those of a real index. Where more photos are asked for than it has, fu
 mixture, in random shares, of that code of two real photos, jittered by noise of a fifth of its length. Made-up photos
 lie between real ones; how real photos beyond these would lie is not known.
 
-Queries are the first labels of the bundle, and as many photos of the index (`like`). Both ways answer each query in
-turn in one process, after each has answered once: what is measured is warm. Recall is the share of the exact scan's ten
-best photos that the vector index finds as well; its scores are the same, as it ranks by the same codes.
+Queries are the first labels of the bundle, and as many photos of the index that are still there (`like`). Both ways
+answer each query in turn in one process, after each has answered once: what is measured is warm. Recall is the share of
+the exact scan's ten best photos that the vector index finds as well; its scores are the same, as it ranks by the same
+codes.
 
 Prints a Markdown table: median (least - most) over the queries.
 """
@@ -17,6 +18,7 @@ import argparse
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +27,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from lesa.index_files import Records, added_line, files_of, open_records, read_manifest, write_manifest
+from lesa.index_files import (
+    Records,
+    added_line,
+    drop_uncommitted,
+    files_of,
+    open_records,
+    read_manifest,
+    write_manifest,
+)
 from lesa.indexing import update_neighbours
 from lesa.search import Hit, Index
 from lesa.tagger import Tagger
@@ -43,6 +53,8 @@ def make_index(real: Path, made: Path, photos: int, tagger: Tagger) -> None:
     codes, journal = files_of(made, about)
     for file in files_of(real, about):
         shutil.copy(file, made)
+    # What was not committed is not described by the counts.
+    drop_uncommitted(made, about)
     random, rows = np.random.default_rng(0), len(records)
     with codes.open("ab") as codes_file, journal.open("a") as journal_file:
         while rows < photos:
@@ -88,6 +100,11 @@ def compare(exact: Callable[[str], list[Hit]], near: Callable[[str], list[Hit]],
     return [*milliseconds, spread(ratios, ".1f"), f"{statistics.mean(recalls):.3f} (least {min(recalls):.1f})"]
 
 
+def spaced(photos: list[str], most: int) -> list[str]:
+    """Return so many photos at most, evenly spaced."""
+    return photos[:: max(1, len(photos) // most)][:most]
+
+
 def spread(values: list[float], form: str) -> str:
     """Return the median, the least and the greatest value."""
     median, least, most = (format(each, form) for each in (statistics.median(values), min(values), max(values)))
@@ -118,10 +135,12 @@ def main() -> None:
         cells = compare(lambda q: exact.find(q, TOP), lambda q: near.find(q, TOP), words)
         print(f"| by words | {' | '.join(cells)} |")
         photos = [str(near.folder / hit.photo) for hit in exact.find(words[0], len(exact))]
-        photos = [photo for photo in photos if Path(photo).exists()][:: max(1, 8000 // arguments.queries)]
+        photos = spaced([photo for photo in photos if Path(photo).exists()], arguments.queries)
+        if not photos:
+            sys.exit(f"\nNo query by a photo: no photo of {arguments.index} is in {near.folder} any more")
         for photo in photos:
             tagger.codes(photo)
-        cells = compare(lambda q: exact.like(q, TOP), lambda q: near.like(q, TOP), photos[: arguments.queries])
+        cells = compare(lambda q: exact.like(q, TOP), lambda q: near.like(q, TOP), photos)
         print(f"| by a photo | {' | '.join(cells)} |")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -423,6 +425,46 @@ def test_a_damaged_vector_index_is_named(photos: Path, tmp_path: Path, tagger: T
     (path / "neighbours-00000.faiss").write_bytes(b"nothing of the kind")
     with pytest.raises(LesaError, match=r"neighbours-00000\.faiss is damaged: delete it"):
         Index(path, tagger)
+
+
+# Its benchmark
+
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "search.py"
+
+
+def benchmark(index: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, BENCHMARK, index, "--queries", "3", *more]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+
+
+def test_the_benchmark_compares_by_words_and_by_photos(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
+    path = tmp_path / "index"
+    update_index(path, photos, tagger)
+    # As a commit that was stopped leaves it.
+    for name in ("codes-00000.i8", "photos-00000.jsonl"):
+        with (path / name).open("ab") as file:
+            file.write(b'{"photo": "cut')
+    done = benchmark(path, "--photos", "40")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("40 photos x ")
+    assert re.findall(r"^\| (by .*?) \|.* (\S+) \(least", done.stdout, re.MULTILINE) == [
+        ("by words", "1.000"),
+        ("by a photo", "1.000"),
+    ]
+    shutil.rmtree(photos)
+    done = benchmark(path)
+    assert done.returncode == 1
+    assert f"no photo of {path} is in {photos} any more" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("photos", "most", "expected"), [(24, 3, "0 8 16"), (5, 3, "0 1 2"), (2, 3, "0 1"), (0, 3, "")]
+)
+def test_the_benchmark_asks_with_photos_of_all_the_index(photos: int, most: int, expected: str) -> None:
+    spaced = runpy.run_path(str(BENCHMARK))["spaced"]
+    assert spaced([str(n) for n in range(photos)], most) == expected.split()
 
 
 # On the command line
