@@ -26,7 +26,7 @@ from lesa.cli_search import search as search_command
 from lesa.contact_sheet import FRAME
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
-from lesa.images import list_photos, seen_box
+from lesa.images import SUFFIXES, list_photos, seen_box
 from lesa.index_files import record_type
 from lesa.indexing import Changes, pack, update_index, update_neighbours, wants_neighbours
 from lesa.learn.datasets.demo import unpack_demo
@@ -180,6 +180,12 @@ def test_new_changed_and_removed_photos_are_noticed_and_no_other_is_read(
     files = contents(path)
     assert update_index(path, photos, tagger) == Changes(0, 0, 0, 24, {})
     assert contents(path) == files
+
+
+def test_the_page_lists_the_endings_of_photos() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "searching.md").read_text(encoding="utf-8")
+    sentence = page[page.index("* Photos are") : page.index("hidden ones")]
+    assert set(re.findall(r"`(\.\w+)`", sentence)) == SUFFIXES
 
 
 def contents(folder: Path) -> dict[str, bytes]:
