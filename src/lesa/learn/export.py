@@ -153,8 +153,7 @@ def _manifest(run: Run, backbone: Backbone, words: Sequence[str], offline: bool)
         seen=run.vocabulary.seen,
         words=tuple(word for word in dict.fromkeys(words) if word not in known),
         sources=run.space.sources,
-        # The front's 2 x 2 windows reach one region to the right and below.
-        offset=0.5 if config.front and config.kind == "shared-attention" else 0.0,
+        offset=config.offset,
         composed=offline,
     )
 

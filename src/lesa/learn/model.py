@@ -69,6 +69,11 @@ class ModelConfig:
     hidden: int = 512
     """Units of the hidden layers (`fast0tag`, `biam`); the size of the common space (`wsabie`)."""
 
+    @property
+    def offset(self) -> float:
+        """Regions by which what a region holds lies below and right of its cell: the front's 2 x 2 windows reach on."""
+        return 0.5 if self.front and self.kind == "shared-attention" else 0.0
+
     def __post_init__(self) -> None:
         """Refuse sizes that no model has."""
         for name in ("region_size", "vector_size", "attentions", "seen_labels", "top_labels", "hidden"):

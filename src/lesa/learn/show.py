@@ -1,6 +1,7 @@
 """Pictures of a run: photos -> regions -> the best labels, each with the map of the attention that it chose."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from lesa.learn.model import WITH_ATTENTIONS, Output
 from lesa.learn.projection import Extractor
 from lesa.learn.run import Run, load_model
 from lesa.maps import Tag, sheet
+from lesa.pictures import free_name
+from lesa.tagger import centred
 
 
 def show_photos(
@@ -43,9 +46,9 @@ def show_photos(
         except LesaError as error:
             yield photo, error
             continue
-        tags = best_tags(output, run.vocabulary, top)
+        tags = [moved(tag, extractor.grid, run.recipe.model.offset) for tag in best_tags(output, run.vocabulary, top)]
         picture = sheet(image, tags, grid=extractor.grid, box=seen_box(image.size, extractor.preprocessing))
-        path = out / free_name(photo.stem, taken)
+        path = out / f"{free_name(photo.stem, taken)}.png"
         if path.resolve() in originals:
             yield photo, LesaError(f"its picture would replace the photo {path}: give another folder")
             continue
@@ -70,10 +73,6 @@ def best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
     return best(vocabulary.seen_columns, True) + best(vocabulary.unseen_columns, False)
 
 
-def free_name(stem: str, taken: set[str]) -> str:
-    """Return `stem.png`, numbered where a photo of another folder had that name already."""
-    name, number = f"{stem}.png", 2
-    while name in taken:
-        name, number = f"{stem}-{number}.png", number + 1
-    taken.add(name)
-    return name
+def moved(tag: Tag, grid: tuple[int, int], offset: float) -> Tag:
+    """Return a tag with its attention where the regions look."""
+    return replace(tag, attention_R=centred(tag.attention_R.reshape(grid), offset).ravel())
