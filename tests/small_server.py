@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lesa.bundle import with_calibration
+from lesa.calibration import Calibration
 from lesa.cli_serve import listen, make_server
 from lesa.indexing import update_index
 from lesa.learn.export import export_run
@@ -21,6 +23,9 @@ from lesa.web.service import Service
 from small_run import make_collection, make_run
 
 BOUNDARY = "a-line-that-no-photo-holds"
+CALIBRATION = Calibration(
+    slope=1, level=0, bias=0.1, seen=-0.2, labels={"cat": 0.5, "flag": -0.5}, threshold=0.4, found={}
+)
 PATIENCE = 60
 """Seconds after which a request that hangs fails."""
 
@@ -78,21 +83,34 @@ def form(photos: Sequence[tuple[str, bytes]], fields: dict[str, Any]) -> tuple[b
 
 
 def make_small_bundle(folder: Path) -> None:
-    """Write photos, vectors, `small.lesa` and `photos.index` below a folder."""
+    """Write photos, vectors, `small.lesa` and `photos.index` below a folder.
+
+    Beside them `calibrated.lesa`, which composes phrases as the package's bundle does, and `calibrated.index`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LESA_CACHE", str(folder / "cache"))
         make_collection(folder)
-    export_run(make_run(folder, folder / "run"), folder / "small.lesa", words=["moon"])
+    run = make_run(folder, folder / "run")
+    export_run(run, folder / "small.lesa", words=["moon"])
     update_index(folder / "photos.index", folder / "photos", Tagger(folder / "small.lesa"))
+    export_run(run, folder / "calibrated.lesa", words=["moon", "red", "car"], offline=True)
+    with_calibration(folder / "calibrated.lesa", CALIBRATION, folder / "calibrated.lesa")
+    update_index(folder / "calibrated.index", folder / "photos", Tagger(folder / "calibrated.lesa"))
 
 
 @contextmanager
 def serving(
-    folder: Path, indexed: bool = True, limits: Limits | None = None, hosts: Sequence[str] = ()
+    folder: Path,
+    indexed: bool = True,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = (),
+    calibrated: bool = False,
+    vectors: Sequence[str] = (),
 ) -> Iterator[Client]:
     """Serve what `make_small_bundle` wrote as `lesa serve` does, in a thread."""
-    tagger = Tagger(folder / "small.lesa")
-    service = Service(tagger, Index(folder / "photos.index", tagger) if indexed else None, limits)
+    bundle, index = ("calibrated.lesa", "calibrated.index") if calibrated else ("small.lesa", "photos.index")
+    tagger = Tagger(folder / bundle, vectors)
+    service = Service(tagger, Index(folder / index, tagger) if indexed else None, limits, vectors)
     with listen("127.0.0.1", 0) as listener:
         server = make_server(service, hosts)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,14 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lesa import cli_serve
-from lesa.cli_serve import address, loopback
+from lesa.cli_serve import address, called, loopback
+from lesa.errors import LesaError
 from lesa.search import Index
 from lesa.tagger import Tagger
 from lesa.web.app import STATIC
 from lesa.web.guard import host_name
 from lesa.web.limits import Limits
 from small_run import SEEN, UNSEEN
-from small_server import Answer, Client, form, serving
+from small_server import CALIBRATION, Answer, Client, form, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = UNSEEN + SEEN
@@ -46,6 +49,12 @@ def server(collection: Path) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def small(collection: Path) -> Iterator[Client]:
     with serving(collection, limits=SMALL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def calibrated(collection: Path) -> Iterator[Client]:
+    with serving(collection, calibrated=True) as client:
         yield client
 
 
@@ -183,6 +192,76 @@ def test_formats_that_are_no_photos_are_not_decoded(server: Client) -> None:
     assert found["error"] == "a.jpg is not a photo that can be read"
 
 
+def test_tags_are_ranked_one_photo_at_a_time(server: Client, cat: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[int] = []
+    rank = Tagger.rank
+
+    def watched(self: Tagger, *arguments: Any) -> Any:
+        inside.append(len(inside) - len(done))
+        # Others would come in meanwhile, if they could.
+        threading.Event().wait(0.05)
+        found = rank(self, *arguments)
+        done.append(True)
+        return found
+
+    done: list[bool] = []
+    monkeypatch.setattr(Tagger, "rank", watched)
+    threads = [threading.Thread(target=server.tag, args=([("cat.jpg", cat)],)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == [0, 0, 0]
+
+
+# Probabilities
+
+
+def test_a_calibrated_bundle_answers_with_probabilities(calibrated: Client, collection: Path, cat: bytes) -> None:
+    about = calibrated.ask("GET", "/v1/about").json()
+    assert (about["calibrated"], about["threshold"]) == (True, CALIBRATION.threshold)
+    expected = Tagger(collection / "calibrated.lesa").tag(collection / "photos" / "cat-0.jpg", top=None)
+    probable = [tag.label for tag in expected if (tag.probability or 0) >= CALIBRATION.threshold]
+    assert 5 < len(probable) < len(expected)
+
+    def labels(**fields: Any) -> list[str]:
+        (found,) = calibrated.tag([("cat.jpg", cat)], **fields).json()["photos"]
+        return [tag["label"] for tag in found["tags"]]
+
+    # As `lesa tag` chooses.
+    assert labels() == labels(top="", threshold="") == probable
+    assert labels(top=7) == [tag.label for tag in expected]
+    assert labels(threshold=0.97) == [tag.label for tag in expected if (tag.probability or 0) >= 0.97]
+    (found,) = calibrated.tag([("cat.jpg", cat)], top=7).json()["photos"]
+    for tag, other in zip(found["tags"], expected, strict=True):
+        assert tag["probability"] == pytest.approx(other.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, 50])
+def test_a_threshold_that_is_no_probability_is_refused(
+    calibrated: Client, server: Client, cat: bytes, threshold: float
+) -> None:
+    said = error(calibrated.tag([("cat.jpg", cat)], threshold=threshold), 422)
+    assert said == f"threshold is {threshold:g}: the bundle is calibrated, send a probability from 0 to 1"
+    assert server.tag([("cat.jpg", cat)], threshold=threshold).status == 200
+
+
+def test_words_that_were_put_together_are_named(calibrated: Client, server: Client, cat: bytes) -> None:
+    assert calibrated.tag([("cat.jpg", cat)], labels="red car\nmoon").json()["composed"] == ["red car"]
+    assert calibrated.search({"words": "red car"}).json()["composed"] == ["red car"]
+    assert calibrated.search({"words": "moon"}).json()["composed"] == []
+    assert server.search({"words": "red car"}).json()["composed"] == []
+
+
+def test_without_a_calibration_scores_decide(server: Client, cat: bytes) -> None:
+    about = server.ask("GET", "/v1/about").json()
+    assert (about["calibrated"], about["threshold"]) == (False, None)
+    assert len(server.tag([("cat.jpg", cat)]).json()["photos"][0]["tags"]) == 5
+    (found,) = server.tag([("cat.jpg", cat)], threshold=-1e6).json()["photos"]
+    assert len(found["tags"]) == len(NAMES)
+    assert {tag["probability"] for tag in found["tags"]} == {None}
+
+
 # Limits
 
 
@@ -211,9 +290,49 @@ def test_a_body_that_is_too_large_is_refused(small: Client) -> None:
         connection.sendall(f"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())
         assert answer.readline().startswith(b"HTTP/1.1 413")
     # One that does not say how large it is.
-    pieces = (b"x" * 10_000 for _ in range(7))
-    answered = small.ask("POST", "/v1/search", pieces, {"content-type": "application/json"})
+    head = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n'
+    pieces = (head if i == 0 else b"x" * 10_000 for i in range(8))
+    answered = small.ask("POST", "/v1/tag", pieces, {"content-type": "multipart/form-data; boundary=x"})
     assert "larger than the limit" in error(answered, 413)
+
+
+def test_a_search_that_is_too_large_is_not_read_to_its_end(server: Client) -> None:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10000000\r\n\r\n")
+        connection.sendall(b" " * (Limits().text + 1))
+        assert answer.readline().startswith(b"HTTP/1.1 413")
+
+
+def test_as_many_labels_as_allowed_are_taken_in_any_script(server: Client, cat: bytes) -> None:
+    labels = "\n".join(f"{i:04}" + "語" * 96 for i in range(1000))
+    assert "has no vector for '0000" in error(server.tag([("cat.jpg", cat)], labels=labels), 422)
+
+
+def test_only_forms_whose_limits_hold_are_read(server: Client) -> None:
+    for kind in ("application/x-www-form-urlencoded", "application/json", "text/plain; multipart/form-data", ""):
+        answer = server.ask("POST", "/v1/tag", b"ids=a", {"content-type": kind} if kind else {})
+        assert "multipart/form-data" in error(answer, 415)
+    body, headers = form([], {"ids": "a"})
+    kind = headers["content-type"].replace("multipart/form-data", "Multipart/Form-Data ")
+    assert server.ask("POST", "/v1/tag", body, {"content-type": kind}).status == 200
+
+
+def test_the_documentation_says_the_limits() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    limits = Limits()
+    for said in (
+        f"codes of the last {limits.kept:,} uploaded photos",
+        f"taken in {limits.kept:,} other photos",
+        f"| a request | {limits.body >> 20} MiB, sent within {limits.seconds} s |",
+        f"| a photo | {limits.photo >> 20} MiB,",
+        f"| {limits.photos} uploads, {limits.ids} ids |",
+        f"| {limits.labels:,}, of {limits.letters} letters each |",
+        f"| a text of the form, a search | {limits.text:,} bytes |",
+        f"| tags a photo, photos a search | {limits.top} |",
+        f"| {limits.places}; one is worked on",
+    ):
+        assert said in text, said
 
 
 def begun(client: Client, path: str = "/v1/search") -> socket.socket:
@@ -262,6 +381,16 @@ def test_a_mistake_is_named(server: Client, collection: Path, fields: dict[str, 
     assert str(collection) not in said
 
 
+def test_where_the_sources_of_vectors_lie_is_not_told(collection: Path, cat: bytes) -> None:
+    moved = collection / "moved" / "vectors.txt"
+    moved.parent.mkdir()
+    moved.write_bytes((collection / "vectors.txt").read_bytes())
+    with serving(collection, indexed=False, vectors=[str(moved)]) as client:
+        said = error(client.tag([("cat.jpg", cat)], labels="qwertz"), 422)
+    assert "vectors.txt has no vector for 'qwertz'" in said
+    assert str(collection) not in said
+
+
 def test_a_file_in_the_place_of_a_text_is_refused(server: Client, cat: bytes) -> None:
     body, headers = form([("labels.txt", b"cat")], {})
     answer = server.ask("POST", "/v1/tag", body.replace(b'name="photos"', b'name="labels"'), headers)
@@ -283,9 +412,21 @@ def test_other_names_of_the_server_are_refused(server: Client, host: str) -> Non
 
 
 def test_its_own_names_are_answered(collection: Path) -> None:
-    with serving(collection, indexed=False, hosts=["Tower.local"]) as client:
-        for host in ("127.0.0.1", "localhost:1", f"[::1]:{client.port}", "LOCALHOST", "tower.local:80"):
+    hosts = [called(name) for name in ("Tower.local:8750", "[fe80::1]", "fe80::2")]
+    with serving(collection, indexed=False, hosts=hosts) as client:
+        own = ("127.0.0.1", "localhost:1", f"[::1]:{client.port}", "LOCALHOST")
+        for host in (*own, "tower.local:80", "tower.local", "[fe80::1]:80", "[fe80::2]"):
             assert client.ask("GET", "/health", headers={"host": host}).status == 200
+
+
+@pytest.mark.parametrize("name", ["http://tower.local", "tower.local/", "", "a b"])
+def test_a_name_that_no_request_can_have_is_refused(
+    lesa: Callable[..., int], capsys: pytest.CaptureFixture[str], collection: Path, name: str
+) -> None:
+    with pytest.raises(LesaError, match="--allow-host"):
+        called(name)
+    assert lesa("serve", "--bundle", collection / "small.lesa", "--port", "0", "--allow-host", name) == 2
+    assert f"--allow-host is {name!r}" in capsys.readouterr().err
 
 
 @given(text=st.text(max_size=20))
@@ -295,11 +436,13 @@ def test_a_host_is_a_name_or_none(text: str) -> None:
 
 
 def test_pages_of_another_origin_are_refused(server: Client, cat: bytes) -> None:
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+    own = f"127.0.0.1:{server.port}"
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "http://[", "", own, f"http://a@{own}"):
         answer = server.tag([("cat.jpg", cat)], headers={"origin": origin})
         assert "may not use this server" in error(answer, 403)
         assert "access-control-allow-origin" not in answer.headers
-    assert server.tag([("cat.jpg", cat)], headers={"origin": f"http://127.0.0.1:{server.port}"}).status == 200
+    for origin in (f"http://{own}", f"https://{own}"):
+        assert server.tag([("cat.jpg", cat)], headers={"origin": origin}).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/health", "/v1/about", "/nothing", "/v1/tag", "/openapi.json"])
@@ -500,6 +643,27 @@ def test_only_the_server_imports_what_it_needs(collection: Path) -> None:
         script = f"import sys\nfrom lesa.cli import cli\n{code}\nsys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_browser_of_the_console_does_not_stop_the_server(
+    lesa: Callable[..., int], collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, opened = threading.Event(), threading.Event()
+    saw: list[bool] = []
+
+    def browse(url: str) -> None:
+        saw.append(runs.wait(5))
+        opened.set()
+
+    class Runs:
+        def run(self, sockets: list[socket.socket]) -> None:
+            runs.set()
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    monkeypatch.setattr(cli_serve, "make_server", lambda *arguments: Runs())
+    assert lesa("serve", "--bundle", collection / "small.lesa", "--port", "0", "--open") == 0
+    assert opened.wait(60)
+    assert saw == [True]
 
 
 def test_addresses_for_a_browser() -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import threading
 import webbrowser
 from collections.abc import Collection
 from importlib.util import find_spec
@@ -62,17 +63,19 @@ def serve(
     from lesa.tagger import Tagger
     from lesa.web.service import Service
 
+    names = {host, *map(called, hosts)}
     with listen(host, port) as listener:
         tagger = Tagger(bundle, vectors)
-        service = Service(tagger, Index(index, tagger) if index else None)
+        service = Service(tagger, Index(index, tagger) if index else None, vectors=vectors)
         url = address(host, listener.getsockname()[1])
         click.echo(f"lesa: {url} serves {bundle.name}; stop it with Ctrl+C")
         if not loopback(host):
             click.echo("lesa: anyone who reaches this address can use it and see photos of the index", err=True)
         if browse:
-            # The socket listens already: the browser waits until the server takes the connection.
-            webbrowser.open(url)
-        make_server(service, {host, *hosts}).run(sockets=[listener])
+            # The socket listens already: the browser waits until the server takes the connection. A browser of the
+            # console returns only when it is left.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        make_server(service, names).run(sockets=[listener])
 
 
 def make_server(service: "Service", hosts: Collection[str]) -> "uvicorn.Server":
@@ -90,6 +93,20 @@ def make_server(service: "Service", hosts: Collection[str]) -> "uvicorn.Server":
         timeout_graceful_shutdown=PATIENCE,
     )
     return uvicorn.Server(config)
+
+
+def called(host: str) -> str:
+    """Return a name or address of the server as the guard compares it, without a port.
+
+    Raises:
+        LesaError: it is none.
+    """
+    from lesa.web.guard import host_name
+
+    name = host_name(host) or host_name(f"[{host}]")
+    if name is None:
+        raise LesaError(f"--allow-host is {host!r}: give a name or an address, such as tower.local or [fe80::1]")
+    return name
 
 
 def listen(host: str, port: int) -> socket.socket:

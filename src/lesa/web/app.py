@@ -27,8 +27,7 @@ STATIC = Path(__file__).parent / "static"
 FIELDS = ("photos", "ids", "labels", "top", "threshold")
 """Of the form that `/v1/tag` takes."""
 TOP_TAGS, TOP_PHOTOS = 5, 12
-TEXT = 256 * 1024
-"""Bytes of a field of the form that is no file, and of a search."""
+FORM = "multipart/form-data"
 CACHED = {"cache-control": "private, max-age=600"}
 
 
@@ -78,18 +77,19 @@ async def tag(request: Request) -> Response:
     """Tag photos: uploaded ones, and ones that the server holds."""
     service = _service(request)
     limits = service.limits
-    form = request.form(max_files=limits.photos, max_fields=limits.ids + len(FIELDS), max_part_size=TEXT)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise HTTPException(415, f"send a form ({FORM}): see /openapi.json")
+    form = request.form(max_files=limits.photos, max_fields=limits.ids + len(FIELDS), max_part_size=limits.text)
     async with form as fields:
         return answer(await run_in_threadpool(_tag, service, fields))
 
 
 async def search(request: Request) -> Response:
     """Search the index."""
-    asked = _asked(await request.body())
     service = _service(request)
+    asked = _asked(await _body(request, service.limits.text))
     top = _whole(asked.get("top", TOP_PHOTOS), service.limits.top)
-    found = await run_in_threadpool(service.search, asked["words"], top)
-    return answer({"words": asked["words"], "photos": found})
+    return answer(await run_in_threadpool(service.search, asked["words"], top))
 
 
 async def thumbnail(request: Request) -> Response:
@@ -102,11 +102,7 @@ async def thumbnail(request: Request) -> Response:
 
 async def mistake(request: Request, error: LesaError) -> Response:
     """Answer what cannot be done as asked. Where the server's files lie is nobody's business."""
-    bundle = _service(request).tagger.bundle
-    text = str(error)
-    for path in (str(bundle.path), *bundle.about.sources):
-        text = text.replace(path, Path(path).name)
-    return problem(422, text)
+    return problem(422, _service(request).without_paths(str(error)))
 
 
 async def refused(request: Request, error: HTTPException) -> Response:
@@ -141,17 +137,31 @@ def _tag(service: Service, fields: FormData) -> Json:
         raise LesaError(f"{len(ids)} ids were given, more than the limit of {service.limits.ids}")
     lines = [line.strip() for text in _texts(fields, "labels") for line in text.splitlines()]
     labels = service.labels([line for line in lines if line])
-    limits = _whole(fields.get("top", TOP_TAGS), service.limits.top), _number(fields.get("threshold"))
+    limits = _choice(service, fields)
     tagged = [_upload(service, each, labels, *limits) for each in uploads]
     held = [service.tags(each, labels, *limits) or {"id": each, "error": GONE, "gone": True} for each in ids]
     return {"labels": len(labels.names), "composed": list(labels.composed), "photos": tagged + held}
+
+
+def _choice(service: Service, fields: FormData) -> tuple[int, float | None]:
+    """Return how many tags a photo gets at most, and the least probability or score of a tag, as `lesa tag` does."""
+    top, threshold = fields.get("top") or None, _number(fields.get("threshold"))
+    calibration = service.tagger.bundle.calibration
+    if calibration and threshold is not None and not 0 <= threshold <= 1:
+        raise LesaError(f"threshold is {threshold:g}: the bundle is calibrated, send a probability from 0 to 1")
+    if top is not None:
+        return _whole(top, service.limits.top), threshold
+    if calibration and threshold is None:
+        threshold = calibration.threshold
+    return TOP_TAGS if threshold is None else service.limits.top, threshold
 
 
 def _upload(service: Service, file: UploadFile, labels: Labels, top: int, threshold: float | None) -> Json:
     # A name is what an answer calls the photo. It is never a path.
     name = (file.filename or "photo")[:255]
     try:
-        key = service.upload(file.file.read(), name)
+        # No more than tells that it is too large.
+        key = service.upload(file.file.read(service.limits.photo + 1), name)
     except LesaError as error:
         return {"name": name, "error": str(error)}
     return {"name": name} | (service.tags(key, labels, top, threshold) or {"id": key, "error": GONE, "gone": True})
@@ -164,10 +174,20 @@ def _texts(fields: FormData, name: str) -> list[str]:
     return [str(value) for value in values]
 
 
+async def _body(request: Request, most: int) -> bytes:
+    """Return the body of a request; one that is larger than `most` bytes is not read to its end."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise HTTPException(413, f"a search has at most {most} bytes: send fewer words")
+    return bytes(body)
+
+
 def _asked(body: bytes) -> Json:
     """Return the JSON of a search."""
     try:
-        asked = json.loads(body) if len(body) <= TEXT else None
+        asked = json.loads(body)
     except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict) or not isinstance(asked.get("words"), str) or not asked["words"].strip():

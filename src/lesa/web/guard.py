@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
@@ -65,7 +64,7 @@ class Guard:
         # A page elsewhere can point its own name at this address (DNS rebinding): only known names are answered.
         if (name := host_name(host)) not in self._hosts:
             return problem(421, f"this server is not called {name or host!r}: allow the name with --allow-host")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             return problem(403, f"pages of {origin!r} may not use this server")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limits.body:

@@ -32,6 +32,11 @@ class Limits:
     kept: int = 1024
     """Photos whose codes are held: 70 kB each with ten codes and 36 regions of 384 numbers."""
 
+    @property
+    def text(self) -> int:
+        """Bytes of a field of the form that is no file, and of a search: all labels of a request, in any script."""
+        return 4 * self.labels * (self.letters + 2)
+
     def public(self) -> dict[str, int]:
         """Return what a client needs to know."""
         return {"photo": self.photo, "photos": self.photos, "ids": self.ids, "labels": self.labels, "top": self.top}

@@ -9,6 +9,7 @@ Json = dict[str, Any]
 
 TEXT, NUMBER, WHOLE, YES = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "boolean"}
 SIZE = {"type": "array", "items": WHOLE, "description": "Width and height of the upright photo in pixels."}
+COMPOSED = {"type": "array", "items": TEXT, "description": "What was put together from its words' vectors, roughly."}
 BOX = {"type": "array", "items": WHOLE, "description": "Left, top, right, bottom in the upright photo's pixels."}
 
 
@@ -32,6 +33,11 @@ def document(limits: Limits) -> Json:
     }
 
 
+TOP_TEXT = "Tags a photo at most; if empty, 5 where no threshold decides."
+THRESHOLD_TEXT = (
+    "The least score of a tag; the least probability, 0 to 1, where the bundle is calibrated. "
+    "If neither this nor `top` is sent, the bundle's own (`threshold` of /v1/about), where it is calibrated."
+)
 TAG_TEXT = "Tags for photos that are uploaded, and for photos whose codes the server holds under an id."
 
 
@@ -68,9 +74,8 @@ def form(limits: Limits) -> Json:
         },
         "ids": {"type": "array", "items": TEXT, "maxItems": limits.ids, "description": "Of earlier answers."},
         "labels": TEXT | {"description": "One label a line, any words; the bundle's own labels if empty."},
-        "top": WHOLE | {"minimum": 1, "maximum": limits.top, "default": 5, "description": "Tags a photo at most."},
-        "threshold": NUMBER
-        | {"description": "The least score of a tag; the least probability, 0 to 1, where the bundle is calibrated."},
+        "top": WHOLE | {"minimum": 1, "maximum": limits.top, "description": TOP_TEXT},
+        "threshold": NUMBER | {"description": THRESHOLD_TEXT},
     }
     return {"type": "object", "properties": fields}
 
@@ -100,6 +105,10 @@ SCHEMAS = {
             "bundle": TEXT,
             "labels": {"type": "array", "items": TEXT},
             "calibrated": YES | {"description": "Whether tags have probabilities."},
+            "threshold": {
+                "type": ["number", "null"],
+                "description": "The least probability of a tag, unless the request says.",
+            },
             "index": record({"photos": WHOLE, "name": TEXT}) | {"type": ["object", "null"]},
             "limits": {"type": "object", "additionalProperties": WHOLE},
         }
@@ -107,11 +116,7 @@ SCHEMAS = {
     "Tagged": record(
         {
             "labels": WHOLE | {"description": "How many to choose from."},
-            "composed": {
-                "type": "array",
-                "items": TEXT,
-                "description": "Labels put together from their words' vectors.",
-            },
+            "composed": COMPOSED,
             "photos": many("Photo"),
         }
     ),
@@ -141,11 +146,11 @@ SCHEMAS = {
             "map": {
                 "type": "array",
                 "items": {"type": "array", "items": NUMBER},
-                "description": "Evidence over the grid of regions, rows from the top; 1 is the most that a tag of the photo has.",
+                "description": "Evidence over the grid of regions, rows from the top; 1 is the photo's greatest.",
             },
         }
     ),
-    "Found": record({"words": TEXT, "photos": many("Hit")}),
+    "Found": record({"words": TEXT, "composed": COMPOSED, "photos": many("Hit")}),
     "Hit": record(
         {
             "id": TEXT,

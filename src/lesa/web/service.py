@@ -19,6 +19,7 @@ from lesa.errors import LesaError
 from lesa.images import open_photo, seen_box
 from lesa.search import Hit, Index
 from lesa.tagger import Codes, Labels, Tag, Tagger
+from lesa.vectors import ENCODER
 from lesa.web.limits import Limits
 
 Held = TypeVar("Held")
@@ -57,31 +58,54 @@ class Kept(Generic[Held]):
 class Service:
     """Tags uploaded photos and searches an index. Its methods may be called from several threads."""
 
-    def __init__(self, tagger: Tagger, index: Index | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        tagger: Tagger,
+        index: Index | None = None,
+        limits: Limits | None = None,
+        vectors: Sequence[str] = (),
+    ) -> None:
         """Load the bundle's graph.
+
+        Args:
+            tagger: of the bundle.
+            index: what is searched, if anything.
+            limits: of requests.
+            vectors: the sources of vectors that the tagger was given.
 
         Raises:
             LesaError: the graph cannot be opened.
         """
         self.tagger, self.index, self.limits = tagger, index, limits or Limits()
+        bundle = tagger.bundle
+        paths = {str(bundle.path), *(source.removeprefix(ENCODER) for source in (*vectors, *bundle.about.sources))}
+        # As they were given, and as messages write them. The longest first: one may be the start of another.
+        self._paths = sorted(paths | {str(Path(path)) for path in paths}, key=len, reverse=True)
         self._codes = Kept[Codes](self.limits.kept)
         self._found = Kept[Path](self.limits.kept)
         self._key = secrets.token_bytes(32)
         self._lock, self._thumbnails = Lock(), BoundedSemaphore(AT_ONCE)
-        side = tagger.bundle.about.preprocessing.size
+        side = bundle.about.preprocessing.size
         tagger.encode(Image.new("RGB", (side, side)))
 
     def about(self) -> Json:
         """Return what the page shows before any photo."""
-        tags = self.tagger.bundle.about.tags
+        bundle = self.tagger.bundle
         indexed = None if self.index is None else {"photos": len(self.index), "name": self.index.folder.name}
         return {
-            "bundle": self.tagger.bundle.path.name,
-            "labels": list(tags),
-            "calibrated": self.tagger.bundle.calibration is not None,
+            "bundle": bundle.path.name,
+            "labels": list(bundle.about.tags),
+            "calibrated": bundle.calibration is not None,
+            "threshold": bundle.calibration.threshold if bundle.calibration else None,
             "index": indexed,
             "limits": self.limits.public(),
         }
+
+    def without_paths(self, text: str) -> str:
+        """Return a text for clients: where the bundle and its sources of vectors lie is nobody's business."""
+        for path in self._paths:
+            text = text.replace(path, Path(path).name or path)
+        return text
 
     def labels(self, names: Sequence[str]) -> Labels:
         """Return labels to choose from; the bundle's own if there is no name.
@@ -116,13 +140,14 @@ class Service:
         if codes is None:
             return None
         view = seen_box(codes.size, self.tagger.bundle.about.preprocessing)
-        found = self.tagger.rank(codes, labels, top, threshold)
+        with self._lock:
+            found = self.tagger.rank(codes, labels, top, threshold)
         entry = {"id": key, "size": codes.size, "view": [round(side, 1) for side in view]}
         full = max((float(tag.evidence.max()) for tag in found), default=0)
         return entry | {"tags": [tag_entry(tag, full) for tag in found]}
 
-    def search(self, words: str, top: int) -> list[Json]:
-        """Return the photos of the index that answer the words best.
+    def search(self, words: str, top: int) -> Json:
+        """Return the photos of the index that answer the words best, and whether the words were put together.
 
         Raises:
             LesaError: there is no index, or no vector for the words.
@@ -131,7 +156,9 @@ class Service:
             raise LesaError("there is no index to search: start the server with --index")
         self._check(words)
         with self._lock:
-            return [self._hit_entry(self.index, hit) for hit in self.index.find(words, top)]
+            composed = list(self.tagger.labels([words]).composed)
+            found = [self._hit_entry(self.index, hit) for hit in self.index.find(words, top)]
+        return {"words": words, "composed": composed, "photos": found}
 
     def thumbnail(self, key: str) -> bytes | None:
         """Return a small JPEG of a photo that a search found, or None if it found none of this id.
