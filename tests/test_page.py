@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lesa.tagger import Tagger
 from lesa.web.limits import Limits
 from small_run import SEEN, UNSEEN
-from small_server import Client, serving
+from small_server import CALIBRATION, Client, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route
 
 api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -59,7 +60,7 @@ def phone(browser: "Browser", server: Client) -> Iterator["Page"]:
     yield from opened(context, server)
 
 
-def opened(context: "BrowserContext", server: Client) -> Iterator["Page"]:
+def opened(context: "BrowserContext", server: Client, bundle: str = "small.lesa") -> Iterator["Page"]:
     """Open the page; when the test is over, nothing may have gone wrong in it, and no other origin been asked."""
     origin = f"http://127.0.0.1:{server.port}/"
     wrong: list[str] = []
@@ -70,7 +71,7 @@ def opened(context: "BrowserContext", server: Client) -> Iterator["Page"]:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda each: None if each.url.startswith((origin, "blob:" + origin)) else wrong.append(each.url))
     page.goto(origin)
-    api.expect(page.locator("#bundle")).to_have_text("small.lesa")
+    api.expect(page.locator("#bundle")).to_have_text(bundle)
     yield page
     context.close()
     assert wrong == []
@@ -137,7 +138,7 @@ def test_photos_are_tagged_and_a_tag_lights_its_region_up(page: "Page", collecti
     across = 20 * (framed["x"] + framed["width"] / 2 - whole["x"]) / whole["width"]
     down = 20 * (framed["y"] + framed["height"] / 2 - whole["y"]) / whole["height"]
     # Bright where the box is, dark where the network did not look: at the sides of what was cut out of the middle.
-    assert veil[int(down)][int(across)] < 100 < 150 < veil[0][0]
+    assert veil[int(down)][int(across)] < 130 < 150 < veil[0][0]
     page.mouse.move(2, 2)
     api.expect(box).to_have_css("opacity", "0")
 
@@ -299,6 +300,73 @@ def test_a_server_that_stopped_is_told(browser: "Browser", collection: Path) -> 
     page.click("#again")
     api.expect(page.locator("#tag-problem")).to_contain_text("The server does not answer.")
     context.close()
+
+
+def test_a_file_that_cannot_be_read_does_not_hold_the_others_up(page: "Page", collection: Path, tmp_path: Path) -> None:
+    bodies = requests_of(page)
+    files = [tmp_path / f"{name}.jpg" for name in "abc"]
+    for file in files:
+        file.write_bytes(photos(collection, "cat-0")[0].read_bytes())
+    held: list[Route] = []
+    page.route("**/v1/tag", lambda route: route.continue_() if held else held.append(route))
+    page.set_input_files("#files", files)
+    for image in page.locator(".card img").all():
+        api.expect(image).to_have_js_property("naturalWidth", 120)
+    # While the first is on its way, the second changes.
+    files[1].write_bytes(b"changed")
+    held[0].continue_()
+    api.expect(page.locator("#tag-status")).to_have_text("2 photos tagged, 1 could not be read")
+    api.expect(page.locator(".note.wrong")).to_have_text("The file cannot be read (a folder?).")
+    api.expect(page.locator("#tag-problem")).to_be_empty()
+    put(page, [collection / "<b>bold<b>.jpg"], "2 photos tagged, 2 could not be read")
+    sent = len(bodies)
+    page.fill("#labels", "moon")
+    page.click("#again")
+    api.expect(page.locator(".card").first.locator(".tags button")).to_have_count(1)
+    api.expect(page.locator("#tag-status")).to_have_text("2 photos tagged, 2 could not be read")
+    # What could not be read is not sent again.
+    assert [re.findall('name="(photos|ids)"', body) for body in bodies[sent:]] == [["ids", "ids"]]
+
+
+def shows(page: "Page", expected: list[tuple[str, float]], least: float) -> None:
+    some = [(label, probability) for label, probability in expected if probability >= least]
+    api.expect(page.locator(".tags .name")).to_have_text([label for label, _ in some])
+    api.expect(page.locator(".tags .score")).to_have_text([f"{100 * probability:.0f} %" for _, probability in some])
+
+
+def test_a_calibrated_bundle_shows_probabilities(browser: "Browser", collection: Path) -> None:
+    with serving(collection, calibrated=True) as server:
+        context = browser.new_context(accept_downloads=True)
+        for page in opened(context, server, "calibrated.lesa"):
+            api.expect(page.locator("#least")).to_have_text("Least probability, %")
+            api.expect(page.locator("#threshold")).to_have_value(f"{100 * CALIBRATION.threshold:g}")
+            api.expect(page.locator("#top")).to_have_value("")
+            put(page, photos(collection, "cat-0"), "1 photo tagged")
+            found = Tagger(collection / "calibrated.lesa").tag(photos(collection, "cat-0")[0], top=None)
+            expected = [(tag.label, tag.probability or 0) for tag in found]
+
+            shows(page, expected, CALIBRATION.threshold)
+            _, text = saved(page, "#tags-csv")
+            header, *rows = csv.reader(text.splitlines())
+            assert header[-1] == "probability"
+            assert [row[-1] for row in rows] == [f"{share:.4f}" for _, share in expected if share >= 0.4]
+            line = json.loads(saved(page, "#tags-jsonl")[1])
+            assert line["tags"][0]["probability"] == pytest.approx(expected[0][1], abs=1e-4)
+            for value, least in (("97", 0.97), ("", 0)):
+                page.fill("#threshold", value)
+                page.keyboard.press("Enter")
+                shows(page, expected, least)
+            page.fill("#labels", "red car\nmoon")
+            page.click("#again")
+            api.expect(page.locator("#composed")).to_have_text("Put together from their words, roughly: red car.")
+            page.click("nav a >> text=Search")
+            page.fill("#words", "red car")
+            page.click("#query button")
+            api.expect(page.locator("#search-status")).to_contain_text("The words were put together, roughly.")
+            page.fill("#words", "moon")
+            page.click("#query button")
+            api.expect(page.locator("#search-status")).to_contain_text("“moon”")
+            api.expect(page.locator("#search-status")).not_to_contain_text("put together")
 
 
 def test_probabilities_are_shown_in_per_cent(page: "Page") -> None:

@@ -25,8 +25,10 @@ async function search(words, top) {
   byId("search-problem").textContent = ""
   byId("search-status").textContent = "Searching …"
   try {
-    hits = (await postJson("/v1/search", { words, top: Number(top) })).photos
-    byId("search-status").textContent = `The best photos for “${words}”. There always is a best one, even where none shows it.`
+    const answer = await postJson("/v1/search", { words, top: Number(top) })
+    hits = answer.photos
+    const rough = answer.composed.length ? " The words were put together, roughly." : ""
+    byId("search-status").textContent = `The best photos for “${words}”. There always is a best one, even where none shows it.${rough}`
   } catch (error) {
     hits = []
     byId("search-problem").textContent = error.message

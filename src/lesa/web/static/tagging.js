@@ -18,7 +18,9 @@ export function startTagging(about) {
   byId("top").max = limits.top
   if (about.calibrated) {
     byId("least").textContent = "Least probability, %"
-    Object.assign(byId("threshold"), { min: 0, max: 100 })
+    const value = Number((100 * about.threshold).toPrecision(6))
+    Object.assign(byId("threshold"), { min: 0, max: 100, value })
+    Object.assign(byId("top"), { value: "", placeholder: "all", required: false })
     percent = 100
   }
   byId("count").textContent = about.labels.length
@@ -85,15 +87,24 @@ async function tagSome(todo) {
   const now = asked
   const held = todo.filter((photo) => photo.id).slice(0, limits.ids)
   const some = held.length ? held : todo.slice(0, 1)
-  if (!held.length && some[0].file.size > limits.photo) {
-    return receive(some[0], { error: `the photo has more than ${Math.floor(limits.photo / 2 ** 20)} MiB` }, now)
-  }
+  const error = held.length ? null : await whyNot(some[0].file)
+  if (error) return receive(some[0], { error }, now)
   const sent = held.length ? { ids: held.map((photo) => photo.id) } : { photos: some[0].file }
   const answer = await postForm("/v1/tag", { ...settings, ...sent })
   byId("composed").textContent = answer.composed.length
     ? `Put together from their words, roughly: ${answer.composed.join(", ")}.`
     : ""
   some.forEach((photo, i) => receive(photo, answer.photos[i], now))
+}
+
+/** Return why a file is not sent, if it is not. One that cannot be read would look like a server that does not answer. */
+async function whyNot(file) {
+  if (file.size > limits.photo) return `the photo has more than ${Math.floor(limits.photo / 2 ** 20)} MiB`
+  try {
+    await file.slice(0, 1).arrayBuffer()
+  } catch {
+    return "the file cannot be read (a folder?)"
+  }
 }
 
 function receive(photo, { id, size, view, tags, error, gone }, now) {
@@ -114,14 +125,16 @@ function takeSettings() {
   asked++
 }
 
-const threshold = () => (byId("threshold").value === "" ? "" : String(byId("threshold").value / percent))
+/** Return the least score as the form says it. No least probability is 0: empty would mean the bundle's own. */
+const threshold = () => (percent === 1 ? byId("threshold").value : String(byId("threshold").value / percent))
 
-const waiting = () => photos.filter((photo) => photo.done !== asked)
+/** What is to be tagged; a photo that could not be read is not tried again. */
+const waiting = () => photos.filter((photo) => photo.done !== asked && !photo.error)
 const tagged = () => photos.filter((photo) => photo.tags)
 
 function report() {
   const left = waiting().length
-  const wrong = photos.filter((photo) => photo.error && photo.done === asked).length
+  const wrong = photos.filter((photo) => photo.error).length
   byId("empty").hidden = photos.length > 0
   byId("legend").hidden = byId("tag-actions").hidden = photos.length === 0
   byId("progress").hidden = !working || !left
