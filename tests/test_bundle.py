@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from lesa.bundle import CARD, GRAPH, LABELS, MANIFEST, Bundle, open_bundle, write_bundle
+from lesa.cli_tag import export, tag_entry
 from lesa.errors import LesaError
 from lesa.images import list_photos
 from lesa.learn.evaluate import evaluate_run, write_evaluation
@@ -108,6 +109,15 @@ def test_a_small_bundle_scores_alike_and_looks_words_up_in_itself(
     assert vectors_CE[2] @ (vectors_CE[0] + vectors_CE[1]) == pytest.approx(
         np.linalg.norm(vectors_CE[0] + vectors_CE[1]), abs=1e-5
     )
+
+
+def test_parents_go_from_the_bundle_into_the_tags(run: Run, collection: Path, tmp_path: Path) -> None:
+    (tmp_path / "kinds.txt").write_text("animal|cat\nthing | vessel | cup\n")
+    options = ["-o", str(tmp_path / "a.lesa"), "--hierarchy", str(tmp_path / "kinds.txt")]
+    export.main([str(run.folder), *options], standalone_mode=False)
+    tags = Tagger(tmp_path / "a.lesa").tag(collection / "photos" / "cat-0.jpg", ["Cat", "cup", "sky"])
+    assert {tag.label: tag.parents for tag in tags} == {"Cat": ("animal",), "cup": ("thing", "vessel"), "sky": ()}
+    assert {str(tag_entry(tag).get("parents")) for tag in tags} == {"('animal',)", "('thing', 'vessel')", "None"}
 
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:

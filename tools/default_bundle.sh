@@ -27,6 +27,7 @@ lesa extract "$photos" -o "$out/regions" --backbone student --weights "$out/stud
 # Two heads: one that never saw a fifth of the words, to calibrate seen and unseen labels, and the one that is shipped.
 for words in held-out all; do
   lesa train configs/default.toml -o "$out/head-$words" --set "dataset=$out/words-2-$words" --set "regions=$out/regions"
-  lesa export "$out/head-$words" -o "$out/head-$words.lesa" --words "$out/words.txt" --small --offline
+  lesa export "$out/head-$words" -o "$out/head-$words.lesa" --words "$out/words.txt" --hierarchy "$out/hierarchy-2.txt" \
+    --small --offline
 done
 python tools/default_bundle.py "$out" "$photos" docs/default-bundle.md src/lesa/default.lesa

@@ -84,6 +84,10 @@ NAMED_KINDS = ("animal", "artifact", "food", "plant")
 """Categories whose names with a capital are kinds of things: breeds, makes, dishes."""
 FREQUENCIES = ("frequency_dictionary_en_82_765.txt", "frequency_bigramdictionary_en_243_342.txt")
 """Of symspellpy: words, and pairs of words."""
+SORTED_BY = frozenset("animal bird boat building bike car clothing dog food hat person sport vehicle".split())
+"""Kinds that make a hierarchy of labels: WordNet's others (`block`, `tube`) help nobody to find a cake."""
+OTHERWISE = frozenset("cricket hose jumping mohawk scooter".split())
+"""Labels that mean something else in photos than their commonest meaning in WordNet."""
 ABUSE = ("ethnic slur", "obscenity", "disparagement")
 """What WordNet says of words that no package should carry."""
 HELD_OUT = 0.2
@@ -333,6 +337,16 @@ def implied(labels: Iterable[str], net: WordNet) -> dict[str, list[str]]:
     }
 
 
+def hierarchy(above: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return the labels that are below a kind that people sort photos by, as paths: `animal`, `dog`, `poodle`."""
+    found = []
+    for label, kinds in above.items():
+        sorted_by = [kind for kind in kinds if kind in SORTED_BY and label not in OTHERWISE]
+        if sorted_by:
+            found.append([*sorted(sorted_by, key=lambda kind: (len(above[kind]), kind)), label])
+    return found
+
+
 def choose(
     said: Mapping[str, Sequence[set[str]]], labels: Mapping[str, frozenset[str]], agreeing: int
 ) -> dict[str, frozenset[str]]:
@@ -421,6 +435,8 @@ def write_labels(captions: Path, net: WordNet, out: Path) -> None:
     for agreeing in 1, 2:
         labels = choose(said["train"], every, agreeing)
         write_text(out / f"vocabulary-{agreeing}.txt", "".join(f"{label}\n" for label in labels))
+        paths = hierarchy(implied(labels, net))
+        write_text(out / f"hierarchy-{agreeing}.txt", "".join(f"{'|'.join(path)}\n" for path in paths))
         held = hold_out(list(labels))
         for kinds, named in ({}, ""), (implied(labels, net), "-kinds"):
             for unseen, share in (held, "held-out"), ([], "all"):

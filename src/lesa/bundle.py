@@ -14,7 +14,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +73,8 @@ class Manifest:
     """Where the vectors of all other words come from (see `lesa.vectors`)."""
     offset: float = 0.0
     """Rows and columns by which what a region shows lies below and right of its place in the grid."""
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a label is a kind of, the outermost first: `dog` -> (`animal`,)."""
     composed: bool = False
     """Whether a phrase may be composed of the vectors of its words where the bundle does not carry it."""
 
@@ -108,6 +110,7 @@ class Manifest:
             vector_size=int(fields["vector_size"]),
             selection=fields["selection"],
             offset=float(fields["offset"]),
+            parents={str(label): _texts(above) for label, above in fields["parents"].items()},
             composed=fields["composed"] is True,
             **{key: _texts(fields[key]) for key in ("unseen", "seen", "words", "sources")},
         )

@@ -233,9 +233,10 @@ def lines_writer(file: IO[str], settings: str) -> Write:
 
 
 def tag_entry(tag: "Tag") -> dict[str, object]:
-    """Return a tag as JSON holds it; `probability` is there if the bundle is calibrated."""
-    entry = {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
-    return entry if tag.probability is None else {**entry, "probability": round(tag.probability, 4)}
+    """Return a tag as JSON holds it; `probability` is there if the bundle is calibrated, `parents` if it has some."""
+    entry: dict[str, object] = {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
+    entry |= {} if tag.probability is None else {"probability": round(tag.probability, 4)}
+    return entry | ({"parents": tag.parents} if tag.parents else {})
 
 
 def csv_writer(file: IO[str], calibrated: bool = False) -> Write:
@@ -272,6 +273,7 @@ def printable(name: str) -> str:
 @click.option("--licence", help="Licence of the weights, for the model card; unknown if not given.")
 @click.option("--words", type=PATH, help="Further words, one a line, whose vectors the bundle shall carry.")
 @click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
+@click.option("--hierarchy", type=PATH, help="What labels are kinds of, a line each: `animal|dog` (for `lesa write`).")
 @click.option("--small", is_flag=True, help="Store weights in 16 bits and label vectors in 8: about half the size.")
 @click.option("--offline", is_flag=True, help="Look words up in the bundle alone; put phrases together from them.")
 def export(
@@ -280,6 +282,7 @@ def export(
     licence: str | None,
     words: Path | None,
     regions: Path | None,
+    hierarchy: Path | None,
     small: bool,
     offline: bool,
 ) -> None:
@@ -294,7 +297,15 @@ def export(
     from lesa.learn.run import open_run
 
     further = read_lines(words) if words else ()
+    paths = [line.split("|") for line in read_lines(hierarchy)] if hierarchy else []
     difference = export_run(
-        open_run(run), out, licence=licence, words=further, regions=regions, small=small, offline=offline
+        open_run(run),
+        out,
+        licence=licence,
+        words=further,
+        regions=regions,
+        parents={path[-1].strip(): tuple(name.strip() for name in path[:-1]) for path in paths},
+        small=small,
+        offline=offline,
     )
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference:.0e} of PyTorch's scores' spread")

@@ -84,6 +84,8 @@ class Tag:
     """The place in the photo with the most evidence."""
     probability: float | None = None
     """That the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
+    parents: tuple[str, ...] = ()
+    """What the bundle says it is a kind of, the outermost first."""
 
     @property
     def figure(self) -> str:
@@ -259,7 +261,8 @@ class Tagger:
         about = self.bundle.about
         found = centred(evidence(codes, vector_E[None])[0].reshape(about.grid), about.offset)
         box = hot_box(found.clip(min=0), seen_box(codes.size, about.preprocessing))
-        return Tag(label, score, seen, found, box, probability)
+        parents = about.parents.get(self.carried(label), ())
+        return Tag(label, score, seen, found, box, probability, parents)
 
     def carried(self, name: str) -> str:
         """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""

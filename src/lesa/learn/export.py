@@ -1,10 +1,11 @@
 """A trained run -> a bundle that needs no PyTorch: backbone, projection and model as one checked graph; model card."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ def export_run(
     licence: str | None = None,
     words: Sequence[str] = (),
     regions: Path | str | None = None,
+    parents: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     small: bool = False,
     offline: bool = False,
 ) -> float:
@@ -89,6 +91,7 @@ def export_run(
         licence: of the weights, for the model card; unknown if not given.
         words: further words whose vectors the bundle shall carry, so that they work without the sources of vectors.
         regions: the store that says how photos become regions, if it is not where the recipe says.
+        parents: what labels are kinds of, the outermost first.
         small: store weights in 16 bits and label vectors in 8; what is computed stays in 32.
         offline: look words up in the bundle alone, and put phrases together from its words.
 
@@ -104,7 +107,7 @@ def export_run(
         raise LesaError(f"{run.folder} holds a {kind!r} model, which has no codes: expected {' or '.join(EXPORTED)}")
     backbone, projection = _front_half(run, regions or run.recipe.regions)
     model = load_model(run)
-    about = _manifest(run, backbone, words, offline)
+    about = replace(_manifest(run, backbone, words), parents=dict(parents), composed=offline)
     bundle = Bundle(
         path=out,
         about=about,
@@ -141,7 +144,7 @@ def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | No
     return replace(backbone, preprocessing=preprocessing), read_projection(folder)
 
 
-def _manifest(run: Run, backbone: Backbone, words: Sequence[str], offline: bool) -> Manifest:
+def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
     config, known = run.recipe.model, set(run.vocabulary.names)
     return Manifest(
         preprocessing=backbone.preprocessing,
@@ -154,7 +157,6 @@ def _manifest(run: Run, backbone: Backbone, words: Sequence[str], offline: bool)
         words=tuple(word for word in dict.fromkeys(words) if word not in known),
         sources=run.space.sources,
         offset=config.offset,
-        composed=offline,
     )
 
 
