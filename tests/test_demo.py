@@ -149,7 +149,8 @@ def test_the_demo_trains_evaluates_and_reports_and_keeps_what_is_done(tmp_path, 
     said: list[str] = []
     report = run_demo(tmp_path, said.append)
     assert report == tmp_path / "report.html"
-    assert report.stat().st_size < 500_000
+    assert report.stat().st_size < 900_000
+    assert report.read_text(encoding="utf-8").count('src="data:image/jpeg;base64,') == len(demo.PHOTOS)
     assert [line.split("  ")[0] for line in said[1:]] == list(brief)
     weights = [tmp_path / "runs" / folder / "last.safetensors" for folder, _ in brief.values()]
     before = [path.stat().st_mtime_ns for path in weights]

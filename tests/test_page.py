@@ -339,7 +339,8 @@ def test_a_calibrated_bundle_shows_probabilities(browser: "Browser", collection:
         context = browser.new_context(accept_downloads=True)
         for page in opened(context, server, "calibrated.lesa"):
             api.expect(page.locator("#least")).to_have_text("Least probability, %")
-            api.expect(page.locator("#threshold")).to_have_value(f"{100 * CALIBRATION.threshold:g}")
+            own = f"{100 * CALIBRATION.threshold:g}"
+            api.expect(page.locator("#threshold")).to_have_attribute("placeholder", own)
             api.expect(page.locator("#top")).to_have_value("")
             put(page, photos(collection, "cat-0"), "1 photo tagged")
             found = Tagger(collection / "calibrated.lesa").tag(photos(collection, "cat-0")[0], top=None)
@@ -352,12 +353,13 @@ def test_a_calibrated_bundle_shows_probabilities(browser: "Browser", collection:
             assert [row[-1] for row in rows] == [f"{share:.4f}" for _, share in expected if share >= 0.4]
             line = json.loads(saved(page, "#tags-jsonl")[1])
             assert line["tags"][0]["probability"] == pytest.approx(expected[0][1], abs=1e-4)
-            for value, least in (("97", 0.97), ("", 0)):
+            for value, least in (("97", 0.97), ("0", 0), ("", CALIBRATION.threshold)):
                 page.fill("#threshold", value)
                 page.keyboard.press("Enter")
                 shows(page, expected, least)
             page.fill("#labels", "red car\nmoon")
             page.click("#again")
+            api.expect(page.locator(".tags button")).to_have_count(2)
             api.expect(page.locator("#composed")).to_have_text("Put together from their words, roughly: red car.")
             page.click("nav a >> text=Search")
             page.fill("#words", "red car")

@@ -69,8 +69,8 @@ def tag(
     Broken photos are reported on standard error and the rest is done. A JSON Lines file that was interrupted is gone
     on with by the same command.
 
-    A bundle that `lesa calibrate` wrote gives probabilities, and without --top and --threshold the tags that are at
-    least as probable as the threshold it carries. Any other bundle gives scores, and five tags a photo.
+    A calibrated bundle, such as the one in the package, gives probabilities; without --top and --threshold its own
+    labels are tags if they are at least as probable as the threshold it carries. Else there are five tags a photo.
 
     \b
     Example:
@@ -91,7 +91,8 @@ def tag(
     tagger.check_threshold(threshold)
     calibration = tagger.bundle.calibration
     if top is None and threshold is None:
-        top, threshold = (None, calibration.threshold) if calibration else (DEFAULT_TOP, None)
+        # The threshold was found for the bundle's own labels.
+        top, threshold = (None, calibration.threshold) if calibration and not labels else (DEFAULT_TOP, None)
     settings = fingerprint(tagger.bundle.fingerprint, chosen, top, threshold, calibration)
     with writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
         todo = [photo for photo in photos if photo not in done]

@@ -23,7 +23,8 @@ class Lexicon:
     def __init__(self, bundle: Bundle) -> None:
         """Take the bundle's names and vectors."""
         self._bundle = bundle
-        self._rows = {name: row for row, name in enumerate(bundle.about.names)}
+        self.names = bundle.about.names
+        self._rows = {name: row for row, name in enumerate(self.names)}
 
     def row(self, name: str) -> int | None:
         """Return where the bundle carries a name: as written, in lower case, or in another number."""

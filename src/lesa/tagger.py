@@ -267,7 +267,7 @@ class Tagger:
     def carried(self, name: str) -> str:
         """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
         row = self._lexicon.row(name)
-        return name if row is None else self.bundle.about.names[row]
+        return name if row is None else self._lexicon.names[row]
 
     def _find(self, names: tuple[str, ...]) -> Labels:
         rows = {name: row for name in names if (row := self._lexicon.row(name)) is not None}

@@ -1,6 +1,12 @@
-"""The demonstration: embedded region codes of real photos -> trained runs, their evaluation and a report."""
+"""The demonstration: embedded region codes of real photos -> trained runs, their evaluation and a report.
 
+The report also shows what the bundle in the package says of a few photos: those in scikit-image's wheel, if installed.
+"""
+
+from base64 import b64encode
 from collections.abc import Callable
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,9 @@ from lesa.learn.recipe import Recipe, make_recipe
 from lesa.learn.report import write_report
 from lesa.learn.run import Run
 from lesa.learn.train import Progress, train
+from lesa.pictures import look, photo_sheet
 from lesa.progress import progress_bar
+from lesa.tagger import Tagger
 
 MAIN = "LESA, contrastive"
 CONTROL = "mean pool, contrastive"
@@ -26,6 +34,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "Fast0Tag": ("fast0tag", {"recipe": "fast0tag", "epochs": 16}),
     "SDL": ("sdl", {"recipe": "sdl", "epochs": 16}),
 }
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+"""Photos in scikit-image's wheel that may be shown: in the public domain, or CC0."""
+TAGS = 4
 
 
 def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
@@ -38,6 +49,7 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
         announce: called with each line that a person should read.
     """
     out = Path(out).resolve()
+    tagged = tagged_photos()
     unpack_demo(out / "data")
     evaluations: dict[str, Evaluation] = {}
     for title, (folder, settings) in RUNS.items():
@@ -45,10 +57,26 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
         evaluations[title] = evaluate_run(run)
         write_evaluation(evaluations[title], run.folder / "evaluation.json")
     report = out / "report.html"
-    write_report(evaluations, report, main=MAIN, control=CONTROL)
+    write_report(evaluations, report, main=MAIN, control=CONTROL, tagged=tagged)
     for line in summary(evaluations):
         announce(line)
     return report
+
+
+def tagged_photos() -> dict[str, str]:
+    """Return pictures of the sample photos' tags by the bundle in the package, as data URIs by the photos' names."""
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        return {}
+    tagger = Tagger("default")
+    pictures = {}
+    for photo in (Path(spec.origin).parent / "data" / name for name in PHOTOS):
+        if photo.exists():
+            shown = look(tagger, str(photo), tagger.codes(photo), tagger.labels(), TAGS)
+            content = BytesIO()
+            photo_sheet(shown).save(content, format="JPEG", quality=85)
+            pictures[photo.stem] = "data:image/jpeg;base64," + b64encode(content.getvalue()).decode()
+    return pictures
 
 
 def demo_recipe(data: Path, settings: dict[str, Any]) -> Recipe:

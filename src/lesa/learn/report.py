@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -87,7 +88,14 @@ class PhotoView:
     maps_MR: list[list[float]]
 
 
-def write_report(evaluations: Mapping[str, Evaluation], path: Path, *, main: str, control: str) -> None:
+def write_report(
+    evaluations: Mapping[str, Evaluation],
+    path: Path,
+    *,
+    main: str,
+    control: str,
+    tagged: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the HTML report of runs that were judged on the same split of one data set under one set of rules.
 
     Args:
@@ -95,6 +103,7 @@ def write_report(evaluations: Mapping[str, Evaluation], path: Path, *, main: str
         path: the HTML file.
         main: title of the run whose attention maps are drawn.
         control: title of the run that `main` is compared with, label by label.
+        tagged: pictures (data URIs) of photos that the bundle in the package tagged, by name.
 
     Raises:
         LesaError: the evaluations are of different data sets, splits or rules.
@@ -120,6 +129,7 @@ def write_report(evaluations: Mapping[str, Evaluation], path: Path, *, main: str
         control=control,
         labels=label_rows(judged, evaluations[control], split),
         photos=photo_views(judged.run, split),
+        tagged=tagged,
     )
     write_text(path, page)
 

@@ -137,13 +137,13 @@ def _tag(service: Service, fields: FormData) -> Json:
         raise LesaError(f"{len(ids)} ids were given, more than the limit of {service.limits.ids}")
     lines = [line.strip() for text in _texts(fields, "labels") for line in text.splitlines()]
     labels = service.labels([line for line in lines if line])
-    limits = _choice(service, fields)
+    limits = _choice(service, fields, own=not any(lines))
     tagged = [_upload(service, each, labels, *limits) for each in uploads]
     held = [service.tags(each, labels, *limits) or {"id": each, "error": GONE, "gone": True} for each in ids]
     return {"labels": len(labels.names), "composed": list(labels.composed), "photos": tagged + held}
 
 
-def _choice(service: Service, fields: FormData) -> tuple[int, float | None]:
+def _choice(service: Service, fields: FormData, own: bool) -> tuple[int, float | None]:
     """Return how many tags a photo gets at most, and the least probability or score of a tag, as `lesa tag` does."""
     top, threshold = fields.get("top") or None, _number(fields.get("threshold"))
     calibration = service.tagger.bundle.calibration
@@ -151,7 +151,8 @@ def _choice(service: Service, fields: FormData) -> tuple[int, float | None]:
         raise LesaError(f"threshold is {threshold:g}: the bundle is calibrated, send a probability from 0 to 1")
     if top is not None:
         return _whole(top, service.limits.top), threshold
-    if calibration and threshold is None:
+    # It was found for the bundle's own labels.
+    if calibration and threshold is None and own:
         threshold = calibration.threshold
     return TOP_TAGS if threshold is None else service.limits.top, threshold
 

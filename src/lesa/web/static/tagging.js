@@ -18,9 +18,10 @@ export function startTagging(about) {
   byId("top").max = limits.top
   if (about.calibrated) {
     byId("least").textContent = "Least probability, %"
-    const value = Number((100 * about.threshold).toPrecision(6))
-    Object.assign(byId("threshold"), { min: 0, max: 100, value })
-    Object.assign(byId("top"), { value: "", placeholder: "all", required: false })
+    const own = Number((100 * about.threshold).toPrecision(6))
+    Object.assign(byId("threshold"), { min: 0, max: 100, placeholder: String(own) })
+    Object.assign(byId("top"), { value: "", placeholder: "auto", required: false })
+    byId("choice").hidden = false
     percent = 100
   }
   byId("count").textContent = about.labels.length
@@ -126,7 +127,7 @@ function takeSettings() {
 }
 
 /** Return the least score as the form says it. No least probability is 0: empty would mean the bundle's own. */
-const threshold = () => (percent === 1 ? byId("threshold").value : String(byId("threshold").value / percent))
+const threshold = () => (byId("threshold").value === "" ? "" : String(byId("threshold").value / percent))
 
 /** What is to be tagged; a photo that could not be read is not tried again. */
 const waiting = () => photos.filter((photo) => photo.done !== asked && !photo.error)
