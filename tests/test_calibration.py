@@ -39,7 +39,7 @@ def made_up(photos: int = 200, labels: int = 40, own: float = 0.0, seed: int = 0
     own_C = random.normal(0, own, labels) if own else np.zeros(labels)
     p_NC = expit(SLOPE * scores_NC + LEVEL * levels_N[:, None] + BIAS + SEEN * seen_C + own_C)
     targets_NC = np.where(random.random(p_NC.shape) < p_NC, 1, -1).astype(np.int8)
-    return Labelled(tuple(f"label {c}" for c in range(labels)), seen_C, scores_NC, levels_N, targets_NC)
+    return Labelled(tuple(f"label {c}" for c in range(labels)), seen_C, scores_NC, levels_N, targets_NC, scores_NC)
 
 
 def calibration(**changes: object) -> Calibration:
@@ -113,6 +113,7 @@ def test_labels_that_are_not_known_do_not_count() -> None:
         names=labelled.names + tuple(f"other {name}" for name in labelled.names),
         seen_C=np.tile(labelled.seen_C, 2),
         scores_NC=np.hstack([labelled.scores_NC, labelled.scores_NC]),
+        before_NC=np.hstack([labelled.before_NC, labelled.before_NC]),
         targets_NC=np.hstack([labelled.targets_NC, np.zeros_like(labelled.targets_NC)]),
     )
     one, other = fit_calibration(labelled, ()), fit_calibration(doubled, ())

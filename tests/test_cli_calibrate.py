@@ -13,7 +13,7 @@ import pytest
 from scipy.special import expit, logsumexp
 
 from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, MANIFEST, open_bundle, with_calibration
-from lesa.calibration import Calibration
+from lesa.calibration import Calibration, fit_calibration, score_photos
 from lesa.cli_tag import tag as tag_command
 from lesa.errors import LesaError
 from lesa.images import list_photos
@@ -202,6 +202,19 @@ def test_labelled_photos_make_a_calibrated_bundle(
     assert "exists: name another file with -o, or say --force" in capsys.readouterr().err
     assert lesa(*command, "--force", "-o", bundle) == 0
     assert open_bundle(bundle).calibration == found
+
+
+def test_before_is_what_the_bundle_says_already(
+    collection: Path, calibrated: Path, tmp_path: Path, lesa: Lesa, made: Calibration
+) -> None:
+    photos = known(collection)
+    files = [collection / "photos" / name for name in photos]
+    targets_NC = np.array([[1 if name in labels else -1 for name in NAMES] for labels in photos.values()], np.int8)
+    tagger = Tagger(calibrated)
+    labelled = score_photos(tagger, files, targets_NC, NAMES, failed=print)
+    tags = {tag.label: tag.probability for tag in tagger.tag(files[0], top=None)}
+    assert dict(zip(NAMES, expit(labelled.before_NC[0]).tolist(), strict=True)) == pytest.approx(tags)
+    assert fit_calibration(labelled, ()).found["measured"].startswith("before: the bundle's own calibration;")
 
 
 def test_a_prepared_data_set_is_labelled_photos_too(

