@@ -118,6 +118,10 @@ def test_parents_go_from_the_bundle_into_the_tags(run: Run, collection: Path, tm
     tags = Tagger(tmp_path / "a.lesa").tag(collection / "photos" / "cat-0.jpg", ["Cat", "cup", "sky"])
     assert {tag.label: tag.parents for tag in tags} == {"Cat": ("animal",), "cup": ("thing", "vessel"), "sky": ()}
     assert {str(tag_entry(tag).get("parents")) for tag in tags} == {"('animal',)", "('thing', 'vessel')", "None"}
+    for line in ("animal||cat", "animal|catt"):
+        (tmp_path / "kinds.txt").write_text(f"{line}\n")
+        with pytest.raises(LesaError, match="is no path to a label of the run"):
+            export.main([str(run.folder), *options], standalone_mode=False)
 
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:
@@ -189,7 +193,7 @@ def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, 
 
 Change = Callable[[dict[str, object]], object]
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-2'"),
+    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-3'"),
     "the version before": (lambda about: about.update(format="lesa-bundle-1"), "export the run again"),
     "another selection": (lambda about: about.update(selection="min"), "selection is 'min'"),
     "no grid": (lambda about: about.pop("grid"), "damaged"),

@@ -95,3 +95,13 @@ def test_given_vectors_are_used_instead_of_composing(tmp_path: Path) -> None:
 def test_other_bundles_do_not_compose(tmp_path: Path) -> None:
     with pytest.raises(LesaError, match="does not exist"):
         Tagger(write(tmp_path / "a.lesa", replace(ABOUT, composed=False))).labels(["red car"])
+
+
+def test_hyphens_and_plurals_find_the_carried_name(tmp_path: Path) -> None:
+    about = replace(ABOUT, words=("hot dog", "potato", "fire engine"))
+    content = pack_labels(VECTORS[: len(about.names)], None, bits=8)
+    tagger = Tagger(write(tmp_path / "a.lesa", about, content))
+    names = ["hot_dog", "hot-dog", "Hot-dogs", "potatoes", "fire-engines"]
+    labels = tagger.labels(names)
+    assert labels.composed == ()
+    assert [tagger.carried(name) for name in names] == ["hot dog", "hot dog", "hot dog", "potato", "fire engine"]

@@ -74,6 +74,8 @@ AS_NOUN = 0.3
 """Least share of a word's mentions that follow a determiner at once, if it is mostly a verb elsewhere."""
 APART = frozenset(["glasses", "people"])
 """Plurals that mean something else than many of their singular."""
+PLURALS = ("arms", "customs", "glasses", "goods", "pants", "people", "shorts")
+"""Plurals that the table carries on their own, besides irregular ones: `shorts` are not many of `short`."""
 MIN_PHOTOS = 5
 MIN_AGREED = 2
 """Photos in which two people must say a word at least, so that it is something seen."""
@@ -87,7 +89,7 @@ FREQUENCIES = ("frequency_dictionary_en_82_765.txt", "frequency_bigramdictionary
 """Of symspellpy: words, and pairs of words."""
 SORTED_BY = frozenset("animal bird boat building bike car clothing dog food hat person sport vehicle".split())
 """Kinds that make a hierarchy of labels: WordNet's others (`block`, `tube`) help nobody to find a cake."""
-OTHERWISE = frozenset("cricket hose jumping mohawk scooter".split())
+OTHERWISE = frozenset("balloon cricket hose jumping mohawk scooter shepherd stroller tank".split())
 """Labels that mean something else in photos than their commonest meaning in WordNet."""
 ABUSE = ("ethnic slur", "obscenity", "disparagement")
 """What WordNet says of words that no package should carry."""
@@ -477,8 +479,7 @@ def table_words(net: WordNet, labels: Iterable[str], common: Mapping[str, int]) 
         "adjectives": [word for word in words if " " not in word and net.of_part(word, ADJECTIVE)],
         "verbs": verbs,
     }
-    # Irregular plurals are not found by rule.
-    chosen = dict.fromkeys([*labels, *IRREGULAR.values(), "people"])
+    chosen = dict.fromkeys([*labels, *IRREGULAR.values(), *PLURALS])
     for kind, those in kinds.items():
         best = sorted(those, key=lambda word: (-common[word], word))[: TABLE[kind]]
         chosen |= dict.fromkeys(verb_forms(word)[0] for word in best) if kind == "verbs" else {}

@@ -29,7 +29,7 @@ from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
 from lesa.vectors import VectorSpace, unit
 
-FORMAT = "lesa-bundle-2"
+FORMAT = "lesa-bundle-3"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
 CALIBRATION = "calibration.json"
 DEFAULT = "default"
@@ -238,8 +238,9 @@ def _bundle(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> Bundle
 
 
 def _decisive(manifest: bytes) -> bytes:
-    """Return a manifest without the members that decide no code and no score: an index outlives another wording."""
+    """Return a manifest without what decides no code and no score: an index outlives another wording, other parents."""
     fields = json.loads(manifest)
+    fields.pop("parents", None)
     for name in (CALIBRATION, CARD):
         fields["members"].pop(name, None)
     return _json(fields)

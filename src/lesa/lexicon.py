@@ -30,10 +30,12 @@ class Lexicon:
         """Return where the bundle carries a name: as written, in lower case, or in another number."""
         forms = [name, name.lower()]
         if self._bundle.about.composed:
-            head, space, last = name.lower().rpartition(" ")
-            # The rule for other forms takes `horses` for the plural of `hors`.
-            others = {*other_forms(last), last.removesuffix("s")} if last else set()
-            forms += [head + space + form for form in sorted(others)]
+            # `ice-cream` and `hot_dog` are the carried `ice cream` and `hot dog`.
+            spaced = " ".join(words(name.lower()))
+            head, space, last = spaced.rpartition(" ")
+            # The rule for other forms takes `horses` for the plural of `hors`, and does not know `potatoes`.
+            others = {*other_forms(last), last.removesuffix("s"), last.removesuffix("es")} if last else set()
+            forms += [spaced, *(head + space + form for form in sorted(others))]
         return next((self._rows[form] for form in forms if form in self._rows), None)
 
     def compose(self, names: Sequence[str]) -> NDArray[np.float32]:

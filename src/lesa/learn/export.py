@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
-from lesa.errors import LesaError
+from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_json
 from lesa.images import Preprocessing
 from lesa.learn.backbones import Backbone, load_backbone
@@ -100,11 +100,16 @@ def export_run(
         below 1e-2 if small.
 
     Raises:
-        LesaError: the model is of a kind that has no codes, a part is missing, or the graph differs from PyTorch.
+        LesaError: the model is of a kind that has no codes, a part is missing, what has parents is no label, or the
+            graph differs from PyTorch.
     """
     kind = run.recipe.model.kind
     if kind not in EXPORTED:
         raise LesaError(f"{run.folder} holds a {kind!r} model, which has no codes: expected {' or '.join(EXPORTED)}")
+    for label, above in parents.items():
+        if label not in run.vocabulary.names or not all(above):
+            hint = did_you_mean(label, run.vocabulary.names)
+            raise LesaError(f"{'|'.join([*above, label])} is no path to a label of the run: {hint}")
     backbone, projection = _front_half(run, regions or run.recipe.regions)
     model = load_model(run)
     about = replace(_manifest(run, backbone, words), parents=dict(parents), composed=offline)

@@ -143,6 +143,11 @@ SCHEMAS = {
             "probability": {"type": ["number", "null"], "description": "0 to 1, where the bundle is calibrated."},
             "seen": YES | {"description": "Whether training photos carried the label."},
             "box": BOX,
+            "parents": {
+                "type": "array",
+                "items": TEXT,
+                "description": "What the label is a kind of, the outermost first.",
+            },
             "map": {
                 "type": "array",
                 "items": {"type": "array", "items": NUMBER},

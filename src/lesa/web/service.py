@@ -202,6 +202,7 @@ def tag_entry(tag: Tag, full: float) -> Json:
         "seen": tag.seen,
         "box": tag.box,
         "map": evidence(tag, full),
+        "parents": list(tag.parents),
     }
 
 

@@ -37,8 +37,9 @@ export function save(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }
 
-function withoutMap({ map, probability, ...tag }) {
-  return probability === null ? tag : { ...tag, probability }
+function withoutMap({ map, probability, parents, ...tag }) {
+  const known = probability === null ? {} : { probability }
+  return { ...tag, ...known, ...(parents.length ? { parents } : {}) }
 }
 
 function csv(rows) {
