@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lesa.learn.backbones import load_backbone
 from lesa.learn.evaluate import evaluate_run
-from lesa.learn.features import read_manifest
 from lesa.learn.graphs import random_pixels, run_on
+from lesa.learn.projection import backbone_of
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
 
@@ -62,10 +61,7 @@ def speed(stores: dict[str, Path]) -> None:
     """Time both graphs in turn in one process, a batch each; print the median ratio and its spread."""
     runs = {}
     for name, store in stores.items():
-        source = read_manifest(store)["backbone"]
-        backbone = load_backbone(
-            source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None
-        )
+        backbone = backbone_of(store)
         runs[name] = run_on(backbone), random_pixels(backbone.preprocessing, BATCH)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS + 1):

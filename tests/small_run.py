@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -25,7 +26,10 @@ SIZE = 16
 
 
 def make_collection(folder: Path) -> None:
-    """Write photos, word vectors, a data set and two region stores: `raw`, and `regions`, projected."""
+    """Write photos, word vectors, a data set and two region stores: `raw`, and `regions`, projected.
+
+    The graph of its backbone is kept in the folder `cache` beside them.
+    """
     from skimage import data
 
     random = np.random.default_rng(0)
@@ -42,7 +46,9 @@ def make_collection(folder: Path) -> None:
     write_dataset(make_dataset(list_photos(folder / "photos")), folder / "set")
     save_backbone(folder / "backbone")
     backbone = load_backbone(f"hf:{folder / 'backbone'}", fit="crop")
-    extract(folder / "photos", list_photos(folder / "photos"), folder / "raw", backbone)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LESA_CACHE", str(folder / "cache"))
+        extract(folder / "photos", list_photos(folder / "photos"), folder / "raw", backbone)
     store = RegionStore.open(folder / "raw")
     project(store, folder / "regions", 8, store.names)
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lesa.bundle import with_calibration
 from lesa.calibration import Calibration
 from lesa.cli_serve import listen, make_server
@@ -87,9 +85,7 @@ def make_small_bundle(folder: Path) -> None:
 
     Beside them `calibrated.lesa`, which composes phrases as the package's bundle does, and `calibrated.index`.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
+    make_collection(folder)
     run = make_run(folder, folder / "run")
     export_run(run, folder / "small.lesa", words=["moon"])
     update_index(folder / "photos.index", folder / "photos", Tagger(folder / "small.lesa"))

@@ -41,9 +41,7 @@ RUNS: dict[str, dict[str, object]] = {
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
+    make_collection(folder)
     return folder
 
 

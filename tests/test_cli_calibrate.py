@@ -32,9 +32,7 @@ Lesa = Callable[..., int]
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
+    make_collection(folder)
     export_run(make_run(folder, folder / "run"), folder / "small.lesa", words=["moon"])
     rows = [f"{photo},{';'.join(labels)}" for photo, labels in known(folder).items()]
     (folder / "photos" / "labels.csv").write_text("\n".join(["photo,labels", *rows]) + "\n")

@@ -27,11 +27,9 @@ GRID = (4, 4)
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
-        run = make_run(folder, folder / "run")
-        export_run(run, folder / "crop.lesa", words=["moon"])
+    make_collection(folder)
+    run = make_run(folder, folder / "run")
+    export_run(run, folder / "crop.lesa", words=["moon"])
     about = open_bundle(folder / "crop.lesa").about
     squash = replace(about, preprocessing=replace(about.preprocessing, fit="squash"))
     write_bundle(folder / "squash.lesa", squash, members_of(folder / "crop.lesa"))

@@ -44,9 +44,7 @@ WORDS = UNSEEN + SEEN + OTHERS
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
+    make_collection(folder)
     export_run(make_run(folder, folder / "run"), folder / "small.lesa")
     export_run(make_run(folder, folder / "other-run", attentions=2), folder / "other.lesa")
     return folder

@@ -36,9 +36,7 @@ NAMES = UNSEEN + SEEN
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collection")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(folder / "cache"))
-        make_collection(folder)
+    make_collection(folder)
     export_run(make_run(folder, folder / "run"), folder / "small.lesa", words=["moon"])
     (folder / "broken.jpg").write_bytes(b"no photo")
     return folder

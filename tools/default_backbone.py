@@ -26,11 +26,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lesa.errors import LesaError
 from lesa.files import replacing, write_json
-from lesa.learn.backbones import Backbone, load_backbone
+from lesa.learn.backbones import Backbone
 from lesa.learn.datasets.dataset import split_of
-from lesa.learn.features import read_manifest
 from lesa.learn.graphs import run_on
-from lesa.learn.projection import Projection, read_projection
+from lesa.learn.projection import Projection, backbone_of, read_projection
 from lesa.learn.student import BLOCKS, GRID, SIDE, SIZE, Student
 
 SEED = 20261123
@@ -188,9 +187,7 @@ def read_teacher(store: Path) -> tuple[Backbone, Projection]:
     projection = read_projection(store)
     if projection is None:
         raise LesaError(f"{store} is not projected: make its principal components with `lesa project`")
-    return load_backbone(read_manifest(store)["backbone"]["spec"]), replace(
-        projection, components=np.ascontiguousarray(projection.components[:, :SIZE])
-    )
+    return backbone_of(store), replace(projection, components=np.ascontiguousarray(projection.components[:, :SIZE]))
 
 
 def batches(photos: int, round_: int, pass_: int) -> Iterator[Tensor]:

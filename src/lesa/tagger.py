@@ -253,7 +253,8 @@ class Tagger:
     def _probabilities(self, scores_C: Floats, codes: Codes, labels: Labels) -> NDArray[np.float64] | None:
         if self.bundle.calibration is None or labels.biases_C is None:
             return None
-        return self.bundle.calibration.probabilities(scores_C, self.level(codes), labels.biases_C)
+        level = photo_level(scores_C) if labels is self.labels() else self.level(codes)
+        return self.bundle.calibration.probabilities(scores_C, level, labels.biases_C)
 
     def _tag(
         self, label: str, score: float, seen: bool, codes: Codes, vector_E: Floats, probability: float | None

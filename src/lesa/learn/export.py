@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_json
-from lesa.images import Preprocessing
-from lesa.learn.backbones import Backbone, load_backbone
+from lesa.learn.backbones import Backbone
 from lesa.learn.evaluate import refuse_other_regions
 from lesa.learn.features import RegionStore
 from lesa.learn.graphs import TOLERANCE, halved, quiet_exporter, random_pixels
 from lesa.learn.model import Kind, Model
-from lesa.learn.projection import Projection, read_projection
+from lesa.learn.projection import Projection, backbone_of, read_projection
 from lesa.learn.run import Run, load_model
 from lesa.protocols import Report
 from lesa.tagger import open_graph, select
@@ -139,14 +138,8 @@ def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | No
     Raises:
         LesaError: the store is not the run's, or its backbone has other weights now.
     """
-    store = RegionStore.open(folder)
-    refuse_other_regions(run, store)
-    source = store.about["backbone"]
-    backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
-    if backbone.fingerprint() != source["fingerprint"]:
-        raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
-    preprocessing = Preprocessing.from_dict(store.about["preprocessing"])
-    return replace(backbone, preprocessing=preprocessing), read_projection(folder)
+    refuse_other_regions(run, RegionStore.open(folder))
+    return backbone_of(folder), read_projection(folder)
 
 
 def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import Preprocessing, open_photo, prepare
-from lesa.learn.backbones import load_backbone
+from lesa.learn.backbones import Backbone, load_backbone
 from lesa.learn.features import RegionStore, StoreWriter, read_manifest
 from lesa.learn.graphs import Run, run_on
 
@@ -146,6 +146,20 @@ def read_projection(folder: Path | str) -> Projection | None:
         raise LesaError(f"{folder / FILE} cannot be read ({error}): project again") from None
 
 
+def backbone_of(folder: Path | str) -> Backbone:
+    """Return the backbone that a store was made with, with the store's preprocessing.
+
+    Raises:
+        LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
+    """
+    about = read_manifest(folder)
+    source = about["backbone"]
+    backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
+    if backbone.fingerprint() != source["fingerprint"]:
+        raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
+    return replace(backbone, preprocessing=Preprocessing.from_dict(about["preprocessing"]))
+
+
 @dataclass(frozen=True)
 class Extractor:
     """New photos -> regions, the way a store was made: its backbone, preprocessing and projection."""
@@ -166,15 +180,9 @@ class Extractor:
         Raises:
             LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
         """
-        about = read_manifest(folder)
-        source = about["backbone"]
-        weights = Path(source["weights"]) if source["weights"] else None
-        backbone = load_backbone(source["spec"], source["options"], weights)
-        if backbone.fingerprint() != source["fingerprint"]:
-            raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
-        preprocessing = Preprocessing.from_dict(about["preprocessing"])
-        run = run_on(replace(backbone, preprocessing=preprocessing), device)
-        return cls(preprocessing, (about["grid"][0], about["grid"][1]), run, read_projection(folder))
+        about, backbone = read_manifest(folder), backbone_of(folder)
+        run = run_on(backbone, device)
+        return cls(backbone.preprocessing, (about["grid"][0], about["grid"][1]), run, read_projection(folder))
 
     def regions(self, photos: Sequence[Path]) -> NDArray[np.float32]:
         """Return the regions of image files: float32 `B, R, D`.
