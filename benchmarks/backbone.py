@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lesa.learn.backbones import load_backbone
-from lesa.learn.graphs import run_on
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.graphs import run_on
 
 
 def photos_a_second(run: Callable[[NDArray[np.float32]], Any], pixels: NDArray[np.float32], batches: int) -> float:

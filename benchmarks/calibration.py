@@ -16,18 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lesa.calibration import (
-    STRENGTHS,
-    Calibration,
-    Labelled,
-    best_threshold,
-    f1_at,
-    fit_calibration,
-    reliability,
-    score_photos,
-    sigmoid,
-)
-from lesa.learn.datasets import read_dataset
+from lesa.calibration import Calibration, sigmoid
+from lesa.fit_calibration import STRENGTHS, Labelled, best_threshold, f1_at, fit_calibration, reliability, score_photos
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.tagger import Tagger
 
 PHOTOS = (30, 60, 120)

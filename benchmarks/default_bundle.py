@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from lesa.learn.evaluate import evaluate_run
-from lesa.learn.graphs import random_pixels, run_on
-from lesa.learn.projection import backbone_of
 from lesa.learn.recipe import make_recipe
+from lesa.learn.regions.graphs import random_pixels, run_on
+from lesa.learn.regions.projection import backbone_of
 from lesa.learn.train import train
 
 HEAD = {

@@ -33,8 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from lesa.codes import Codes, Floats, centred, select
+from lesa.graph import open_graph
 from lesa.images import list_photos, open_photo, prepare, seen_box
-from lesa.tagger import Codes, Floats, Tagger, centred, open_graph, select
+from lesa.tagger import Tagger
 
 MOVED = 0.5
 """Regions by which the maps of `moved` go down and right: where the front's 2 x 2 windows look."""

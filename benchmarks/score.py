@@ -3,8 +3,8 @@
     python benchmarks/score.py [--images 107859] [--labels 1006] [--folder DIR]
 
 Scores are made up (normal, single precision, some tied) and targets are +1, -1 and 0 (0.7 % present, 5 % not
-annotated). Each way runs in a fresh process that maps the same two files: ours is `lesa.protocols.evaluate` with all
-its figures, the other one `sklearn.metrics.average_precision_score` label by label (the mean average precision alone).
+annotated). Each way runs in a fresh process that maps the same two files: ours is `lesa.evaluate` with all
+its metrics, the other one `sklearn.metrics.average_precision_score` label by label (the mean average precision alone).
 Then both run in turn in one process and the 1,006 average precisions are compared. Memory is a process's largest
 resident set, the mapped files included.
 
@@ -48,7 +48,7 @@ def read(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
 
 def by_lesa(folder: Path) -> list[float | None]:
     """Return each label's average precision by ours, in percent."""
-    from lesa.protocols import evaluate
+    from lesa.evaluation.rules import evaluate
 
     return list(evaluate(*read(folder), "lesa", k=(3, 5)).average_precision_C)
 

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lesa.index_files import (
+from lesa.index.files import (
     Records,
     added_line,
     drop_uncommitted,
@@ -36,8 +36,8 @@ from lesa.index_files import (
     read_manifest,
     write_manifest,
 )
-from lesa.indexing import update_neighbours
-from lesa.search import Hit, Index
+from lesa.index.search import Hit, Index
+from lesa.index.update import update_neighbours
 from lesa.tagger import Tagger
 
 T = TypeVar("T")

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from lesa.errors import LesaError
-from lesa.index_files import read_manifest
+from lesa.index.files import read_manifest
+from lesa.index.search import Index
 from lesa.labels import other_forms
 from lesa.learn.datasets.captions import AGREEING_CAPTIONS, Captions, read_captions
 from lesa.learn.datasets.dataset import split_of
-from lesa.search import Index
 from lesa.tagger import Tagger
 
 WORDS = (

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lesa.graph import open_graph
 from lesa.images import list_photos, open_photo, prepare
-from lesa.tagger import Tagger, open_graph
+from lesa.tagger import Tagger
 
 ROUNDS, BATCH, STARTS = 5, 8, 7
 

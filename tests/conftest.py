@@ -44,7 +44,7 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def lesa(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run the command line as the shell does, in this process, and return its exit code."""
-    from lesa.cli import main
+    from lesa.cli.main import main
 
     def run(*arguments: str | Path) -> int:
         monkeypatch.setattr(sys, "argv", ["lesa", *map(str, arguments)])

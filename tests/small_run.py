@@ -9,11 +9,12 @@ from PIL import Image
 
 from lesa.images import list_photos
 from lesa.labels import Vocabulary
-from lesa.learn.backbones import load_backbone
-from lesa.learn.datasets import Dataset, Split, Targets, write_dataset
-from lesa.learn.features import RegionStore, extract
-from lesa.learn.projection import project
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, write_dataset
 from lesa.learn.recipe import make_recipe
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.extract import extract
+from lesa.learn.regions.projection import project
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, open_run
 from lesa.learn.train import train
 

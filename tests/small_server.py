@@ -11,10 +11,10 @@ from typing import Any
 
 from lesa.bundle import with_calibration
 from lesa.calibration import Calibration
-from lesa.cli_serve import listen, make_server
-from lesa.indexing import update_index
+from lesa.cli.serve import listen, make_server
+from lesa.index.search import Index
+from lesa.index.update import update_index
 from lesa.learn.export import export_run
-from lesa.search import Index
 from lesa.tagger import Tagger
 from lesa.web.limits import Limits
 from lesa.web.service import Service

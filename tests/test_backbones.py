@@ -9,9 +9,12 @@ from torch import nn
 
 from lesa.errors import LesaError
 from lesa.images import Preprocessing
-from lesa.learn import backbones, graphs
-from lesa.learn.backbones import VGG19, Backbone, load_backbone, read_preprocessing
-from lesa.learn.graphs import check_graph, graph_path, random_pixels, run_on
+from lesa.learn.regions import graphs, vgg19
+from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.graphs import check_graph, graph_path, random_pixels, run_on
+from lesa.learn.regions.hugging_face import read_preprocessing
+from lesa.learn.regions.vgg19 import VGG19
 
 # torchvision's vgg19: place in `features`, channels in and out.
 TORCHVISION = [
@@ -133,7 +136,7 @@ def test_vgg19_loads_safetensors_and_slims_variables_alike(vgg_file, vgg_state, 
         variables[f"vgg_19/{name}/weights"] = np.ascontiguousarray(np.moveaxis(kernel, (2, 3, 1, 0), (0, 1, 2, 3)))
         variables[f"vgg_19/{name}/biases"] = vgg_state[f"features.{place}.bias"].numpy()
     # How checkpoints are read is tested on TensorFlow's own files in test_checkpoint.py.
-    monkeypatch.setattr(backbones, "read_checkpoint", lambda prefix: variables)
+    monkeypatch.setattr(vgg19, "read_checkpoint", lambda prefix: variables)
     expected = load_backbone("vgg19", weights=vgg_file).fingerprint()
     assert load_backbone("vgg19", weights=tmp_path / "vgg19.safetensors").fingerprint() == expected
     assert load_backbone("vgg19", weights=tmp_path / "vgg_19.ckpt").fingerprint() == expected

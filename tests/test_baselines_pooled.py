@@ -11,12 +11,12 @@ from sklearn.linear_model import Ridge
 from lesa.errors import LesaError
 from lesa.learn.baselines.eszsl import RidgeRegression
 from lesa.learn.baselines.fast0tag import principal_directions
-from lesa.learn.datasets import read_dataset
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import Evaluation, evaluate_run
-from lesa.learn.features import RegionStore
 from lesa.learn.methods import KINDS, build_model
 from lesa.learn.model import Kind, Model, ModelConfig
 from lesa.learn.recipe import make_recipe
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import load_tensors, open_run, save_tensors
 from lesa.learn.train import Progress, train
 from lesa.vectors import write_table

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lesa.bootstrap import compare, draw_average_precision, draw_figures, draw_weights, intervals
 from lesa.errors import LesaError
-from lesa.metrics import average_precision
-from lesa.protocols import RULES, evaluate
+from lesa.evaluation.bootstrap import compare, draw_average_precision, draw_figures, draw_weights, intervals
+from lesa.evaluation.metrics import average_precision
+from lesa.evaluation.rules import RULES, evaluate
 
 
 def made_up(images: int, seed: int, labels: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from lesa.bundle import CARD, GRAPH, LABELS, MANIFEST, Bundle, open_bundle, write_bundle
-from lesa.cli_tag import export, tag_entry
+from lesa.cli.export import export
 from lesa.errors import LesaError
 from lesa.images import list_photos
 from lesa.learn.evaluate import evaluate_run, write_evaluation
 from lesa.learn.export import export_run
-from lesa.learn.projection import Extractor
+from lesa.learn.regions.projection import Extractor
 from lesa.learn.run import Run, load_model
+from lesa.tag_files import tag_entry
 from lesa.tagger import Tagger
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
@@ -302,7 +303,7 @@ def test_a_bundle_opens_without_pytorch_and_without_the_graphs_runtime(exported:
 
 
 def test_export_on_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lesa.cli_tag import export
+    from lesa.cli.export import export
 
     (tmp_path / "words.txt").write_text("moon\nred car\n")
     export.main(

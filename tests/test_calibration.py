@@ -12,20 +12,18 @@ from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
-from lesa.calibration import (
-    Calibration,
+from lesa.calibration import Calibration, photo_level, sigmoid
+from lesa.errors import LesaError
+from lesa.evaluation.rules import evaluate
+from lesa.fit_calibration import (
     Labelled,
     best_threshold,
     calibration_error,
     f1_at,
     fit_calibration,
     fit_logistic,
-    photo_level,
     reliability,
-    sigmoid,
 )
-from lesa.errors import LesaError
-from lesa.protocols import evaluate
 
 SLOPE, LEVEL, BIAS, SEEN = 1.3, -0.6, -2.0, -0.8
 

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesa.errors import LesaError
-from lesa.learn import backbones, checkpoint
-from lesa.learn.checkpoint import crc32c, masked_crc32c, read_checkpoint
+from lesa.learn.regions import vgg19
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.tensorflow import checkpoint
+from lesa.learn.tensorflow.checkpoint import crc32c, masked_crc32c, read_checkpoint
 
 FOLDER = Path(__file__).parent / "data" / "tensorflow"
 # Checkpoints that share another's values.
@@ -73,7 +75,9 @@ def test_a_table_of_several_blocks_is_read_whole(tmp_path: Path, name: str) -> N
 
 
 def test_tensorflow_is_not_imported() -> None:
-    code = "import sys, lesa.learn.checkpoint; sys.exit(any(name.startswith('tensorflow') for name in sys.modules))"
+    code = (
+        "import sys, lesa.learn.tensorflow.checkpoint; sys.exit('tensorflow' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -169,9 +173,9 @@ def version_1(tmp_path: Path) -> Path:
 
 
 def test_vgg19_loads_from_version_1_as_from_version_2(version_1: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = tuple((layers, 2) for layers, _ in backbones.VGG_BLOCKS)
-    monkeypatch.setattr(backbones, "VGG_BLOCKS", narrow)
-    loaded = [backbones.load_backbone("vgg19", weights=path) for path in (version_1, FOLDER / "vgg_19")]
+    narrow = tuple((layers, 2) for layers, _ in vgg19.VGG_BLOCKS)
+    monkeypatch.setattr(vgg19, "VGG_BLOCKS", narrow)
+    loaded = [load_backbone("vgg19", weights=path) for path in (version_1, FOLDER / "vgg_19")]
     assert loaded[0].fingerprint() == loaded[1].fingerprint()
     kernel = expected("vgg_19")["vgg_19/conv5/conv5_4/weights"]
     assert np.array_equal(loaded[0].module.features[34].weight.numpy(force=True), kernel.transpose(3, 2, 0, 1))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lesa.files import read_json
-from lesa.learn.features import RegionStore, read_failed
+from lesa.learn.regions.store import RegionStore, read_failed
 from small_run import save_backbone
 
 Lesa = Callable[..., int]
@@ -187,8 +187,8 @@ def test_an_unknown_split_or_rule_names_what_there_is(
 
 def test_help_starts_without_pytorch() -> None:
     code = (
-        "import sys, lesa.cli\n"
-        "try: lesa.cli.cli.main(['--help'])\n"
+        "import sys, lesa.cli.main\n"
+        "try: lesa.cli.main.cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit(bool({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
     )

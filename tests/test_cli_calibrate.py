@@ -13,15 +13,16 @@ import pytest
 from scipy.special import expit, logsumexp
 
 from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, MANIFEST, open_bundle, with_calibration
-from lesa.calibration import Calibration, fit_calibration, score_photos
-from lesa.cli_tag import tag as tag_command
+from lesa.calibration import Calibration
+from lesa.cli.tag import tag as tag_command
 from lesa.errors import LesaError
+from lesa.fit_calibration import fit_calibration, score_photos
 from lesa.images import list_photos
-from lesa.indexing import update_index
+from lesa.index.search import Index
+from lesa.index.update import update_index
 from lesa.labels import Vocabulary
-from lesa.learn.datasets import Dataset, Split, Targets, write_dataset
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, write_dataset
 from lesa.learn.export import export_run
-from lesa.search import Index
 from lesa.tagger import Tagger
 from small_run import SEEN, UNSEEN, make_collection, make_run
 
@@ -261,7 +262,7 @@ def test_what_rows_say_and_do_not_say(
 def test_calibrating_with_a_file_of_labels_needs_no_pytorch(collection: Path) -> None:
     learning = {"torch", "transformers", "scipy", "pydantic", "lesa.learn"}
     code = (
-        "import sys; from lesa.cli_calibrate import calibrate\n"
+        "import sys; from lesa.cli.calibrate import calibrate\n"
         "try: calibrate.main(sys.argv[1:])\n"
         f"except SystemExit as done: sys.exit(done.code or str({learning} & set(sys.modules) or ''))"
     )

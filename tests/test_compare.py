@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesa.bootstrap import draw_figures
 from lesa.errors import LesaError
+from lesa.evaluation.bootstrap import draw_figures
 from lesa.files import read_json
-from lesa.learn.ablate import ablation
-from lesa.learn.compare import chance, read_comparison
-from lesa.learn.compare_table import difference, markdown
-from lesa.learn.datasets import read_dataset
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import evaluate_run
+from lesa.learn.experiments.ablate import ablation
+from lesa.learn.experiments.compare import chance
+from lesa.learn.experiments.comparison import read_comparison
+from lesa.learn.experiments.table import difference, markdown
 from lesa.learn.recipe import recipe_settings
 from lesa.learn.run import open_run
 
@@ -55,7 +56,7 @@ def config(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compared(config: Path) -> Path:
     """The comparison, run once."""
-    from lesa.cli import cli
+    from lesa.cli.main import cli
 
     out = config.parent / "out"
     cli.main(["compare", str(config), "-o", str(out), "--jobs", "2"], standalone_mode=False)

@@ -13,15 +13,7 @@ from lesa.errors import LesaError
 from lesa.files import read_json, read_lines, write_json
 from lesa.labels import Vocabulary, are_twins, other_forms
 from lesa.learn.datasets.captions import prepare_captions
-from lesa.learn.datasets.dataset import (
-    Dataset,
-    Split,
-    Targets,
-    counts,
-    read_dataset,
-    split_of,
-    write_dataset,
-)
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, counts, read_dataset, split_of, write_dataset
 from lesa.learn.datasets.folder import prepare_folder
 
 # ---- targets and data set folders

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lesa.bundle import EMBEDDED, open_bundle
-from lesa.cli_search import index, search
-from lesa.cli_tag import tag
+from lesa.cli.index import index
+from lesa.cli.search import search
+from lesa.cli.tag import tag
 from lesa.errors import LesaError
 from lesa.images import open_photo
-from lesa.index_files import read_manifest
+from lesa.index.files import read_manifest
 from lesa.tagger import Tagger
 
 EVERYDAY = (
@@ -90,7 +91,7 @@ def test_an_index_finds_it_again(photos: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_lesa_tag_needs_no_bundle_and_no_pytorch(photos: Path) -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from lesa.cli import main; main()"
+    blocked = "import sys; sys.modules['torch'] = None; from lesa.cli.main import main; main()"
     command = [sys.executable, "-c", blocked, "tag", str(photos / "chelsea.png"), "--top", "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.split("%")) == 4

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
-from lesa.learn import demo
-from lesa.learn.datasets import read_dataset
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.datasets.demo import PACKED, unpack_demo
-from lesa.learn.demo import CONTROL, MAIN, run_demo
-from lesa.learn.features import RegionStore, StoreWriter
+from lesa.learn.experiments import demo
+from lesa.learn.experiments.demo import CONTROL, MAIN, run_demo
+from lesa.learn.regions.store import RegionStore, StoreWriter
 from lesa.vectors import read_vectors
 
 PACKED_FILES = {

@@ -13,9 +13,10 @@ from torch import nn
 
 from lesa.errors import LesaError
 from lesa.images import Preprocessing, list_photos, open_photo, prepare
-from lesa.learn import features
-from lesa.learn.backbones import Backbone
-from lesa.learn.features import RegionStore, StoreWriter, Summary, extract, read_manifest
+from lesa.learn.regions import store as features
+from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.extract import Summary, extract
+from lesa.learn.regions.store import RegionStore, StoreWriter, read_manifest
 
 PLAIN = Preprocessing("squash", 8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1 / 255, "bilinear")
 ABOUT = {"backbone": {"spec": "test"}, "preprocessing": PLAIN.to_dict(), "grid": (1, 2), "size": 3, "projection": None}
@@ -276,7 +277,7 @@ def test_rows_come_back_in_any_order(tmp_path_factory, data):
 
 @pytest.mark.shared
 def test_real_photos_become_regions(shared, tmp_path):
-    from lesa.learn.backbones import load_backbone
+    from lesa.learn.regions.backbones import load_backbone
 
     root = shared / "data" / "photos"
     backbone = load_backbone(f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}", fit="squash")

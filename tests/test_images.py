@@ -169,7 +169,7 @@ def test_squash_sees_all():
 def test_pixels_agree_with_transformers(shared):
     from transformers import AutoImageProcessor
 
-    from lesa.learn.backbones import read_preprocessing
+    from lesa.learn.regions.hugging_face import read_preprocessing
 
     folder = shared / "weights" / "mobilenet_v2_1.0_224"
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFont
 
+from lesa.drawing import CAPTION, MARGIN, TEXT_SIZE, WIDEST_PHOTO, Tag, fit, heat, overlay, sheet, shortened
 from lesa.errors import LesaError
-from lesa.maps import CAPTION, MARGIN, TEXT_SIZE, WIDEST_PHOTO, Tag, fit, heat, overlay, sheet, shortened
 
 GRID = (3, 4)
 

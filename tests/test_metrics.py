@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
-from lesa.metrics import (
+from lesa.evaluation.metrics import (
     COLUMNS,
     ROWS,
     average_precision,

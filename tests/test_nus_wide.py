@@ -10,7 +10,8 @@ from PIL import Image
 from lesa.errors import LesaError
 from lesa.files import read_lines, sha256
 from lesa.labels import are_twins
-from lesa.learn.datasets import nus_wide, read_dataset, write_dataset
+from lesa.learn.datasets import nus_wide
+from lesa.learn.datasets.dataset import read_dataset, write_dataset
 from lesa.learn.datasets.nus_wide import BLOCK, FILES, prepare_nus_wide
 from nus_wide_tree import CONCEPTS, NO_TAGS, TWINS, build_nus_wide, write_lines
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lesa.errors import LesaError
-from lesa.learn.official import model_from_variables, read_checkpoint
+from lesa.learn.tensorflow.authors import model_from_variables
+from lesa.learn.tensorflow.checkpoint import read_checkpoint
 
 FOLDER = Path(__file__).parent / "data" / "tensorflow"
 FRONT = "conv/conv"

@@ -10,18 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesa.errors import LesaError
-from lesa.learn.datasets import open_images
+from lesa.learn.datasets import open_images, open_images_files
 from lesa.learn.datasets.dataset import Dataset, read_dataset, write_dataset
 from lesa.learn.datasets.open_images import (
     FILES,
     are_among,
-    chunks,
-    parse_annotations,
     photo_forms,
     prepare_open_images,
     read_descriptions,
     read_mids,
 )
+from lesa.learn.datasets.open_images_files import chunks, parse_annotations
 from open_images_tree import DESCRIPTIONS, OTHERS, TRAINABLE, build_open_images
 
 HEADER = "ImageID,Source,LabelName,Confidence\n"
@@ -213,7 +212,7 @@ def test_a_file_is_parsed_once_until_it_changes(root: Path, tmp_path: Path, monk
         read.append(path.name)
         return chunks(path, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(open_images, "chunks", counting)
+    monkeypatch.setattr(open_images_files, "chunks", counting)
     first = prepare_open_images(root, tmp_path / "work")
     assert len(read) == 6
     read.clear()

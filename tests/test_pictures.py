@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 
 from lesa.bundle import open_bundle, write_bundle
-from lesa.cli_show import show as show_command
+from lesa.cli.show import show as show_command
+from lesa.codes import Codes, hot_box
+from lesa.drawing import CAPTION
 from lesa.errors import LesaError
 from lesa.files import read_json
 from lesa.images import seen_box
 from lesa.learn.export import export_run
-from lesa.maps import CAPTION
 from lesa.pictures import Shown, tag_picture
-from lesa.tagger import Codes, Tag, Tagger, hot_box
+from lesa.tagger import Tag, Tagger
 from small_run import make_collection, make_run
 from test_bundle import members_of
 
@@ -147,7 +148,7 @@ def test_options_of_a_run_and_of_a_bundle_are_not_mixed(collection: Path, tmp_pa
 
 LIGHT = """
 import sys
-from lesa.cli import cli
+from lesa.cli.main import cli
 try: cli.main(sys.argv[1:], prog_name="lesa")
 except SystemExit as done: code = done.code
 heavy = {"torch", "transformers", "scipy", "pydantic", "onnx", "matplotlib", "lesa.learn"} & set(sys.modules)

@@ -12,9 +12,10 @@ from sklearn.decomposition import PCA
 
 from lesa.errors import LesaError
 from lesa.images import list_photos
-from lesa.learn.backbones import load_backbone
-from lesa.learn.features import RegionStore, StoreWriter, extract
-from lesa.learn.projection import Extractor, Projection, fit, project, read_projection
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.extract import extract
+from lesa.learn.regions.projection import Extractor, Projection, fit, project, read_projection
+from lesa.learn.regions.store import RegionStore, StoreWriter
 
 ABOUT = {"backbone": {"spec": "test"}, "preprocessing": {}, "grid": (2, 2), "size": 6, "projection": None}
 PREPROCESSOR = {

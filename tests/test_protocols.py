@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
 from lesa.errors import LesaError
+from lesa.evaluation.rules import RULES, Report, by_task, evaluate
 from lesa.labels import Vocabulary
-from lesa.protocols import RULES, Report, by_task, evaluate
 
 SCORES = np.array([[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [9.0, 1.0, 8.0, 2.0]])
 TARGETS = np.array([[1, -1, 1, -1], [-1, -1, -1, 1], [0, 1, 0, -1]], np.int8)

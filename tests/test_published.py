@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from lesa.errors import LesaError
-from lesa.published import (
+from lesa.evaluation.published import (
     DATA_SETS,
     TASKS,
     PublishedRow,
@@ -19,7 +19,7 @@ from lesa.published import (
 )
 
 ROWS = all_rows()
-FILE = json.loads((files("lesa") / "published.json").read_text(encoding="utf-8"))
+FILE = json.loads((files("lesa.evaluation") / "published.json").read_text(encoding="utf-8"))
 FIELDS = {field.name for field in fields(PublishedRow)}
 
 # What the sources print wrongly: an F1 that its own P and R do not give, and rows whose values at two K imply two

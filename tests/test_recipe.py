@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lesa.errors import LesaError
-from lesa.learn.compare import read_comparison
+from lesa.learn.experiments.comparison import read_comparison
 from lesa.learn.recipe import RECIPES, make_recipe, parse_recipe, read_recipe, recipe_settings
 
 FOLDER = Path(__file__).parents[1] / "configs"

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
+from lesa.evaluation.rules import evaluate
 from lesa.labels import Vocabulary
-from lesa.learn.datasets import Dataset, Split, Targets, read_dataset, write_dataset
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, read_dataset, write_dataset
 from lesa.learn.datasets.demo import unpack_demo
-from lesa.learn.demo import demo_recipe
 from lesa.learn.evaluate import evaluate_run
-from lesa.learn.report import ceiling, chance, chart, choose_photos, label_rows, validations, write_report
+from lesa.learn.experiments.demo import demo_recipe
+from lesa.learn.experiments.report import ceiling, chance, chart, choose_photos, label_rows, validations, write_report
 from lesa.learn.train import train
-from lesa.protocols import evaluate
 from lesa.vectors import read_vectors, write_table
 
 PHOTOS = {"train": 96, "validation": 30, "test": 400}

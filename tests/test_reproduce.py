@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lesa.evaluation.published import published_rows
+from lesa.evaluation.rules import RULES, evaluate
 from lesa.files import read_json, read_lines, write_json
-from lesa.learn import reproduce as reproducing
-from lesa.learn.datasets import read_dataset
-from lesa.learn.experiments import EXPERIMENTS, Plan
-from lesa.learn.features import RegionStore
+from lesa.learn.datasets.dataset import read_dataset
+from lesa.learn.experiments import reproduce as reproducing
+from lesa.learn.experiments.paper import EXPERIMENTS, Plan
+from lesa.learn.experiments.reproduce import beside_published
 from lesa.learn.recipe import read_recipe
-from lesa.learn.reproduce import beside_published
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import load_tensors
-from lesa.protocols import RULES, evaluate
-from lesa.published import published_rows
 from nus_wide_tree import CONCEPTS, build_nus_wide
 from open_images_tree import build_open_images
 from small_run import save_backbone

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from lesa.evaluation.rules import RULES, Report, evaluate
 from lesa.files import read_json
-from lesa.protocols import RULES, Report, evaluate
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_scoring_imports_no_pytorch(files: tuple[Path, Path]) -> None:
     program = (
         "import sys\n"
         f"sys.argv = ['lesa', *{arguments!r}]\n"
-        "from lesa.cli import main\n"
+        "from lesa.cli.main import main\n"
         "try:\n    main()\nfinally:\n"
         "    heavy = {'torch', 'scipy', 'pydantic', 'sklearn'} & set(sys.modules)\n"
         "    assert not heavy, heavy\n"

@@ -20,22 +20,24 @@ from scipy.special import logsumexp
 from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
-from lesa import indexing, neighbours, search
-from lesa.cli_search import index as index_command
-from lesa.cli_search import search as search_command
-from lesa.contact_sheet import FRAME
+from lesa.cli.index import index as index_command
+from lesa.cli.search import search as search_command
+from lesa.codes import Codes, hot_box
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
 from lesa.images import SUFFIXES, list_photos, seen_box
-from lesa.index_files import record_type
-from lesa.indexing import Changes, pack, update_index, update_neighbours, wants_neighbours
+from lesa.index import neighbours, search
+from lesa.index import update as indexing
+from lesa.index.contact_sheet import FRAME
+from lesa.index.files import record_type
+from lesa.index.neighbours import Neighbours, build_neighbours
+from lesa.index.search import Index
+from lesa.index.update import Changes, pack, update_index, update_neighbours, wants_neighbours
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
-from lesa.neighbours import Neighbours, build_neighbours
-from lesa.search import Index
-from lesa.tagger import Codes, Tagger, hot_box
+from lesa.tagger import Tagger
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
 WORDS = UNSEEN + SEEN + OTHERS
@@ -574,7 +576,8 @@ def test_a_bundle_that_moved_is_named(
 
 LIGHT = """
 import sys
-from lesa.cli_search import index, search
+from lesa.cli.index import index
+from lesa.cli.search import search
 try: {}.main(sys.argv[1:], prog_name="lesa")
 except SystemExit as done: code = done.code
 sys.stderr.write(" ".join(sorted({} & set(sys.modules))))

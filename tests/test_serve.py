@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lesa import cli_serve
-from lesa.cli_serve import address, called, loopback
+from lesa.cli import serve as cli_serve
+from lesa.cli.serve import address, called, loopback
 from lesa.errors import LesaError
-from lesa.search import Index
+from lesa.index.search import Index
 from lesa.tagger import Tagger
 from lesa.web.app import STATIC
 from lesa.web.guard import host_name
@@ -638,9 +638,11 @@ def test_only_the_server_imports_what_it_needs(collection: Path) -> None:
         (run.format(["--help"]), web | learning),
         (run.format(["serve", "--help"]), web | learning),
         (run.format(["tag", photo, "--bundle", str(collection / "small.lesa")]), web | learning),
-        ("from lesa.web.app import make_app\nfrom lesa.cli_serve import make_server", learning),
+        ("from lesa.web.app import make_app\nfrom lesa.cli.serve import make_server", learning),
     ]:
-        script = f"import sys\nfrom lesa.cli import cli\n{code}\nsys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+        script = (
+            f"import sys\nfrom lesa.cli.main import cli\n{code}\nsys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+        )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

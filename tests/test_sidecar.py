@@ -12,20 +12,11 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesa.cli_write import write
+from lesa.cli.write import write
 from lesa.errors import LesaError
-from lesa.sidecar import (
-    HIERARCHICAL,
-    PROPERTIES,
-    SUBJECT,
-    TAGS_LIST,
-    Property,
-    fold,
-    keywords_of,
-    read_tags,
-    sidecar_of,
-    with_keywords,
-)
+from lesa.sidecar import keywords_of, sidecar_of
+from lesa.tag_files import read_tags
+from lesa.xmp import HIERARCHICAL, PROPERTIES, SUBJECT, TAGS_LIST, Property, fold, with_keywords
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 DOG = keywords_of([("animal", "dog"), ("grass",)])
@@ -638,7 +629,7 @@ def test_the_owners_keywords_never_change_though_another_program_adds_some(
 @settings(max_examples=100, deadline=None)
 @given(labels=st.lists(st.text(min_size=1, max_size=12), max_size=4), sample=st.sampled_from([None, *SAMPLES.values()]))
 def test_any_label_that_is_accepted_comes_back_as_it_is(labels: list[str], sample: bytes | None) -> None:
-    from lesa.sidecar import tag_path
+    from lesa.tag_files import tag_path
 
     tags = []
     for label in labels:

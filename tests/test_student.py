@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from lesa.errors import LesaError
-from lesa.learn import student
-from lesa.learn.backbones import load_backbone
-from lesa.learn.projection import Projection
-from lesa.learn.student import Student
+from lesa.learn.regions import student
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.projection import Projection
+from lesa.learn.regions.student import Student
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "default_backbone.py"
 CHANNELS = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)

@@ -17,16 +17,17 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import logsumexp, softmax
 
-from lesa.cli_tag import tag as tag_command
+from lesa.cli.tag import tag as tag_command
+from lesa.codes import Codes, centred, evidence, hot_box, select
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
 from lesa.images import list_photos
-from lesa.learn.datasets import read_dataset
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
-from lesa.tagger import Codes, Tagger, centred, evidence, hot_box, select
+from lesa.tagger import Tagger
 from lesa.vectors import write_table
 from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
@@ -342,7 +343,7 @@ def test_file_names_of_any_bytes_are_tagged(
 
 LIGHT = """
 import sys
-from lesa.cli_tag import tag
+from lesa.cli.tag import tag
 try: tag.main(sys.argv[1:], prog_name="lesa tag")
 except SystemExit as done: code = done.code
 sys.stderr.write(" ".join(sorted({} & set(sys.modules))))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
-from lesa.learn.datasets import Dataset, Split, Targets, read_dataset, write_dataset
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, read_dataset, write_dataset
 from lesa.learn.evaluate import evaluate_run
 from lesa.learn.recipe import Recipe, make_recipe
 from lesa.learn.run import load_tensors, open_run

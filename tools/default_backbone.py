@@ -1,4 +1,4 @@
-"""The default bundle's backbone: MobileNetV2's maps -> a student of a third of its cost (`lesa.learn.student`).
+"""The default bundle's backbone: MobileNetV2's maps -> a student of a third of its cost (`lesa.learn.regions.student`).
 
     python tools/default_backbone.py targets STORE PHOTOS build/default   # the teacher's maps of random crops
     python tools/default_backbone.py distil STORE PHOTOS build/default    # the student; goes on from its checkpoint
@@ -26,11 +26,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lesa.errors import LesaError
 from lesa.files import replacing, write_json
-from lesa.learn.backbones import Backbone
 from lesa.learn.datasets.dataset import split_of
-from lesa.learn.graphs import run_on
-from lesa.learn.projection import Projection, backbone_of, read_projection
-from lesa.learn.student import BLOCKS, GRID, SIDE, SIZE, Student
+from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.graphs import run_on
+from lesa.learn.regions.projection import Projection, backbone_of, read_projection
+from lesa.learn.regions.student import BLOCKS, GRID, SIDE, SIZE, Student
 
 SEED = 20261123
 WHOLE = 224

@@ -13,8 +13,9 @@ import re
 from pathlib import Path
 
 from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, open_bundle, pack_labels, write_bundle
-from lesa.calibration import Calibration, fit_calibration, score_photos
+from lesa.calibration import Calibration
 from lesa.errors import LesaError
+from lesa.fit_calibration import fit_calibration, score_photos
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.tagger import Tagger
 

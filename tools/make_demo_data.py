@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from lesa.files import replacing, write_json, write_text
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, counts, read_dataset, write_dataset
-from lesa.learn.features import RegionStore
-from lesa.learn.projection import FILE, project
+from lesa.learn.regions.projection import FILE, project
+from lesa.learn.regions.store import RegionStore
 from lesa.vectors import read_vectors, write_table
 
-OUT = Path(__file__).resolve().parents[1] / "src" / "lesa" / "learn" / "demo_data"
+OUT = Path(__file__).resolve().parents[1] / "src" / "lesa" / "learn" / "datasets" / "demo_data"
 PHOTOS = {"train": 2600, "validation": 394, "test": 1206}
 SIZE = 96
 ENCODER = "all-MiniLM-L6-v2"

@@ -1,5 +1,5 @@
 """`python -m lesa` is the command `lesa`."""
 
-from lesa.cli import main
+from lesa.cli.main import main
 
 main()

@@ -11,10 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from lesa.errors import LesaError
-from lesa.files import replacing, write_json
-from lesa.images import open_photo, seen_box
-from lesa.maps import (
+from lesa.codes import Codes, evidence
+from lesa.drawing import (
     GAP,
     INK,
     NARROWEST,
@@ -31,7 +29,10 @@ from lesa.maps import (
     scaled,
     stacked,
 )
-from lesa.tagger import Codes, Labels, Tag, Tagger, evidence
+from lesa.errors import LesaError
+from lesa.files import replacing, write_json
+from lesa.images import open_photo, seen_box
+from lesa.tagger import Labels, Tag, Tagger
 
 LARGEST = 1280
 """Pixels: the longer side of a tag's picture at most."""

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from lesa.errors import LesaError
+from lesa.evaluation.rules import Report, by_task
 from lesa.files import replacing, write_json
 from lesa.labels import Vocabulary
-from lesa.learn.datasets import read_dataset
-from lesa.learn.features import RegionStore
+from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.predict import predict
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model
-from lesa.protocols import Report, by_task
 
 
 @dataclass(frozen=True)

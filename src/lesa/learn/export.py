@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
+from lesa.codes import select
 from lesa.errors import LesaError, did_you_mean
+from lesa.evaluation.rules import Report
 from lesa.files import read_json
-from lesa.learn.backbones import Backbone
+from lesa.graph import open_graph
 from lesa.learn.evaluate import refuse_other_regions
-from lesa.learn.features import RegionStore
-from lesa.learn.graphs import TOLERANCE, halved, quiet_exporter, random_pixels
 from lesa.learn.model import Kind, Model
-from lesa.learn.projection import Projection, backbone_of, read_projection
+from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.graphs import TOLERANCE, halved, quiet_exporter, random_pixels
+from lesa.learn.regions.projection import Projection, backbone_of, read_projection
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model
-from lesa.protocols import Report
-from lesa.tagger import open_graph, select
 from lesa.vectors import unit
 
 EXPORTED: tuple[Kind, ...] = ("shared-attention", "mean-pool")

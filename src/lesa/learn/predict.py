@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lesa.learn.features import RegionStore
 from lesa.learn.model import Scores
+from lesa.learn.regions.store import RegionStore
 
 
 def predict(

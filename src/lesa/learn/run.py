@@ -28,6 +28,8 @@ from lesa.learn.model import Model
 from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
 from lesa.vectors import VectorSpace
 
+pass
+
 FORMAT = "lesa-run-1"
 
 
@@ -148,3 +150,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, ValueError) as error:
         raise LesaError(f"{path} cannot be read ({error}): it is missing or damaged") from None
+
+
+def read_log(run: Run) -> list[dict[str, Any]]:
+    """Return the lines of a run's training log."""
+    return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+
+
+def training_seconds(log: list[dict[str, Any]]) -> float:
+    """Return how long the logged steps took, validation included."""
+    steps = np.diff([0] + [line["step"] for line in log])
+    return float(sum(steps / [line["steps_per_second"] for line in log]))

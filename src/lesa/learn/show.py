@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lesa.codes import centred
+from lesa.drawing import Tag, sheet
 from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import open_photo, seen_box
 from lesa.labels import Vocabulary
 from lesa.learn.model import WITH_ATTENTIONS, Output
-from lesa.learn.projection import Extractor
+from lesa.learn.regions.projection import Extractor
 from lesa.learn.run import Run, load_model
-from lesa.maps import Tag, sheet
 from lesa.pictures import free_name
-from lesa.tagger import centred
 
 
 def show_photos(

@@ -21,17 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lesa import protocols
 from lesa.errors import LesaError
+from lesa.evaluation import rules as protocols
 from lesa.learn.baselines.sdl import Rows, sdl_loss
-from lesa.learn.datasets import Dataset, read_dataset
-from lesa.learn.features import RegionStore
+from lesa.learn.datasets.dataset import Dataset, read_dataset
+from lesa.learn.device import refuse_absent_gpu
 from lesa.learn.losses import SCORE_LOSSES, lesa_loss
 from lesa.learn.methods import build_model
 from lesa.learn.model import Output, Scores
 from lesa.learn.optim import LearningRateRule, RMSpropTF
 from lesa.learn.predict import predict, read_regions
 from lesa.learn.recipe import LossConfig, OptimiserConfig, Recipe, recipe_settings
+from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_tensors, open_run, restore_weights, save_tensors, write_run
 from lesa.vectors import fit_space
 
@@ -72,12 +73,6 @@ def train(
     with stop_requests() as stopping:
         training.go_on(report, stopping)
     return run
-
-
-def refuse_absent_gpu(device: str) -> None:
-    """Refuse the device `cuda` where PyTorch finds none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise LesaError("this PyTorch finds no GPU for the device 'cuda': leave it out, or install PyTorch for CUDA")
 
 
 def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:

@@ -15,10 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
+from lesa.codes import Codes
 from lesa.errors import LesaError
 from lesa.images import open_photo, seen_box
-from lesa.search import Hit, Index
-from lesa.tagger import Codes, Labels, Tag, Tagger
+from lesa.index.search import Hit, Index
+from lesa.tagger import Labels, Tag, Tagger
 from lesa.vectors import ENCODER
 from lesa.web.limits import Limits
 

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lesa.annotations import SPLITS
 from lesa.errors import LesaError
 from lesa.files import numbered_lines, read_lines, sha256
 from lesa.labels import Vocabulary, are_twins, other_forms
-from lesa.learn.datasets.dataset import SPLITS, Dataset, Split, Targets, split_of
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
 
 Captions = dict[int, frozenset[str]]
 """One photo's captions: their number -> their words."""

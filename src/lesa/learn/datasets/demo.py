@@ -12,9 +12,9 @@ import numpy as np
 
 from lesa.files import replacing
 from lesa.learn.datasets.dataset import read_dataset
-from lesa.learn.features import StoreWriter
+from lesa.learn.regions.store import StoreWriter
 
-PACKED = files("lesa.learn") / "demo_data"
+PACKED = files("lesa.learn.datasets") / "demo_data"
 # Where each packed file goes that is carried as it is.
 PLACES = {
     "targets.safetensors": "dataset/targets.safetensors",

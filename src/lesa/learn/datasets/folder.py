@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from lesa.annotations import Row, read_rows, value_of_the_rest
+from lesa.annotations import SPLITS, Row, read_rows, value_of_the_rest
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_lines, sha256
 from lesa.labels import Vocabulary
-from lesa.learn.datasets.dataset import SPLITS, Dataset, Split, Targets, split_of
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
 
 
 def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, unseen: Path | str) -> Dataset:

@@ -1,0 +1,162 @@
+"""`lesa calibrate`: a bundle and labelled photos -> the bundle with probabilities, and how far to trust them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lesa.cli.tables import print_table
+from lesa.errors import LesaError, did_you_mean
+from lesa.files import read_lines
+from lesa.progress import progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lesa.annotations import Row
+    from lesa.calibration import Calibration
+    from lesa.tagger import Tagger
+
+    Known = tuple[list[Path], tuple[str, ...], NDArray[np.int8]]
+    """Photos, labels, and targets (photos x labels)."""
+
+PATH = click.Path(path_type=Path)
+HEADER = ("labels", "", "ECE", "ECE of the best 5", "Brier", "log loss")
+FIGURES = {"ece": "{:.2%}", "ece_best": "{:.1%}", "brier": "{:.4f}", "log_loss": "{:.4f}"}
+ORDERS = {"scores": "by score", "seen offset": "with the seen offset", "calibrated": "by probability"}
+
+
+@click.command()
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--data", type=PATH, required=True, help="Labelled photos: a .csv or .jsonl file, or a prepared data set's folder."
+)
+@click.option("--photos", type=PATH, help="Folder of the photos; that of the .csv or .jsonl file if not given.")
+@click.option("--labels", type=PATH, help="The labels that were looked for, one a line; the bundle's if not given.")
+@click.option("--split", help="Take the photos of one split; a data set's `validation`, all of a file if not given.")
+@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
+@click.option("-o", "--out", type=PATH, help="The bundle to write; NAME-calibrated.lesa beside it if not given.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--dry-run", is_flag=True, help="Report only, write nothing.")
+def calibrate(
+    bundle: Path,
+    data: Path,
+    photos: Path | None,
+    labels: Path | None,
+    split: str | None,
+    vectors: tuple[str, ...],
+    out: Path | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Scores -> probabilities: fitted on a few dozen labelled photos, which must be none of the training photos.
+
+    The file has a row a photo: `photo,labels` with `dog;park` as labels. Labels that a row does not list are absent;
+    but if some row says `-cat` (JSON Lines: `absent`), labels that a row does not mention are unknown, and left out.
+    `lesa tag` with the new bundle gives probabilities, orders tags by them, and takes --threshold as a probability.
+
+    \b
+    Example:
+      lesa calibrate mine.lesa --data photos/labels.csv
+      lesa calibrate flickr8k.lesa --data prepared/flickr8k --photos Images --dry-run
+    """
+    # Before NumPy: its threads would fight for cores with the graph and the decoders.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from lesa.bundle import with_calibration
+    from lesa.fit_calibration import fit_calibration, score_photos
+    from lesa.tagger import Tagger
+
+    out = out or bundle.with_name(f"{bundle.stem}-calibrated.lesa")
+    if out.exists() and not force and not dry_run:
+        raise LesaError(f"{out} exists: name another file with -o, or say --force to write over it")
+    tagger = Tagger(bundle, vectors)
+    files, names, targets_NC = read_known(tagger, data, photos, labels, split)
+    with progress_bar("calibrate", len(files)) as advance:
+        labelled = score_photos(
+            tagger, files, targets_NC, names, lambda reason: click.echo(f"lesa: {reason}", err=True), advance
+        )
+    calibration = fit_calibration(labelled)
+    print_calibration(bundle, calibration)
+    if not dry_run:
+        with_calibration(bundle, calibration, out)
+        click.echo(f"wrote {out}")
+
+
+def read_known(tagger: "Tagger", data: Path, photos: Path | None, labels: Path | None, split: str | None) -> "Known":
+    """Return photos, labels and targets of a file of labels or of a prepared data set.
+
+    Raises:
+        LesaError: the data cannot be read, or do not fit the bundle or the options.
+    """
+    if not data.is_dir():
+        asked = read_lines(labels) if labels else tagger.bundle.about.tags
+        return _from_rows(tagger, data, photos or data.parent, tuple(dict.fromkeys(map(tagger.carried, asked))), split)
+    if labels or not photos:
+        raise LesaError(f"{data} is a data set, which has its own labels: give the photos' folder, and no --labels")
+    return _from_dataset(data, photos, split or "validation")
+
+
+def _from_rows(tagger: "Tagger", data: Path, photos: Path, names: tuple[str, ...], split: str | None) -> "Known":
+    import numpy as np
+
+    from lesa.annotations import read_rows, value_of_the_rest
+
+    every = read_rows(data)
+    rows = [row for row in every if split in (None, row.split)]
+    if not rows:
+        splits = sorted({row.split for row in every if row.split})
+        raise LesaError(f"{data} has no photo of the split {split!r}: {did_you_mean(str(split), splits)}")
+    columns = {name: column for column, name in enumerate(names)}
+    targets_NC = np.full((len(rows), len(names)), value_of_the_rest(rows), np.int8)
+    for targets_C, row in zip(targets_NC, rows, strict=True):
+        targets_C[_columns(tagger, row, row.present, columns)] = 1
+        targets_C[_columns(tagger, row, row.absent, columns)] = -1
+    return [photos / row.photo for row in rows], names, targets_NC
+
+
+def _columns(tagger: "Tagger", row: "Row", labels: frozenset[str], columns: Mapping[str, int]) -> list[int]:
+    carried = {tagger.carried(label): label for label in labels}
+    if unknown := [label for name, label in carried.items() if name not in columns]:
+        hint = did_you_mean(min(unknown), columns)
+        raise LesaError(
+            f"{row.where}: {min(unknown)!r} is none of the labels; {hint}. Name all labels with --labels to add others"
+        )
+    return [columns[name] for name in carried]
+
+
+def _from_dataset(folder: Path, photos: Path, split: str) -> "Known":
+    # SciPy reads data sets, and comes with the extra `learn`; photos and labels in one file need neither.
+    from lesa.learn.datasets.dataset import read_dataset
+
+    dataset = read_dataset(folder)
+    chosen = dataset.split(split)
+    return [photos / name for name in chosen.photos], dataset.vocabulary.names, chosen.targets.dense()
+
+
+def print_calibration(bundle: Path, calibration: "Calibration") -> None:
+    """Print how reliable probabilities are before and after, what the seen offset does, and the threshold."""
+    found = calibration.found
+    title = (
+        f"{bundle}: {found['photos']} photos, {found['seen_labels']} seen and {found['unseen_labels']} unseen labels, "
+        f"{found['present_labels_a_photo']:.2f} present a photo"
+    )
+    print_table(title, HEADER, [row for kind in found["after"] for row in _rows(kind, found)])
+    click.echo(found["measured"])
+    click.echo(f"map: {found['method']}")
+    f1 = ", ".join(f"{text} {found['f1_at_3'][name]:.1f} %" for name, text in ORDERS.items())
+    click.echo(f"F1@3 over all labels, held-out photos: {f1}")
+    click.echo(f"threshold of `lesa tag`: probability {calibration.threshold:g} ({found['threshold']})")
+
+
+def _rows(kind: str, found: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    return [
+        (
+            kind if when == "before" else "",
+            when,
+            *(form.format(found[when][kind][name]) for name, form in FIGURES.items()),
+        )
+        for when in ("before", "after")
+    ]

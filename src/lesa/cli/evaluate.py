@@ -1,0 +1,67 @@
+"""`lesa evaluate`: a trained run -> metrics under named rules."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lesa.cli.options import K_OPTION, PATH, RULES_OPTION, all_rules
+from lesa.cli.tables import print_reports, print_table
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--split", default="test", help="`test`, `validation` or `train`.")
+@RULES_OPTION
+@K_OPTION
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), help="As the recipe says if not given.")
+@click.option("--dataset", type=PATH, help="Where the data set is, if it moved.")
+@click.option("--regions", type=PATH, help="Where the regions are, if they moved.")
+@click.option("--per-label", is_flag=True, help="Also print the average precision of each label.")
+@click.option("--save-scores", type=PATH, help="Folder for the scores and targets, as `lesa score` reads them.")
+@click.option("-o", "--out", type=PATH, help="JSON file to write; in RUN if not given.")
+def evaluate(
+    run: Path,
+    split: str,
+    rules: tuple[str, ...],
+    ks: tuple[int, ...],
+    checkpoint: str | None,
+    dataset: Path | None,
+    regions: Path | None,
+    per_label: bool,
+    save_scores: Path | None,
+    out: Path | None,
+) -> None:
+    """ZSL, GZSL and seen labels: P, R, F1 at K and mAP under named rules.
+
+    \b
+    Example:
+      lesa evaluate runs/flickr8k --rules lesa --rules sklearn -k 3 -k 5
+    """
+    from lesa.learn.evaluate import evaluate_run, write_evaluation, write_scores
+    from lesa.learn.run import open_run
+
+    opened = open_run(run)
+    judged = evaluate_run(
+        opened, split=split, rules=all_rules(rules), k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
+    )
+    path = out or run / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
+    write_evaluation(judged, path)
+    for name, tasks in judged.reports.items():
+        print_reports(f"{run}, {split}, rules {name!r}, percent", "task", tasks)
+        if per_label:
+            print_per_label(tasks["GZSL"], judged.vocabulary)
+    if save_scores:
+        write_scores(judged, save_scores)
+        matrices = f"{save_scores / 'scores.npy'} {save_scores / 'targets.npy'}"
+        click.echo(f"next: lesa score {matrices} --unseen {len(judged.vocabulary.unseen)}")
+    click.echo(f"written: {path}")
+
+
+def print_per_label(report: Any, vocabulary: Any) -> None:
+    """Print the average precision of each label, the best first."""
+    unseen = set(vocabulary.unseen)
+    pairs = zip(report.average_precision_C, vocabulary.names, strict=True)
+    labels = sorted(((precision, name) for precision, name in pairs if precision is not None), reverse=True)
+    rows = [(name, "unseen" if name in unseen else "seen", f"{precision:.2f}") for precision, name in labels]
+    print_table("average precision by label, percent", ["label", "", "AP"], rows)

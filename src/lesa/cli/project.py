@@ -1,0 +1,31 @@
+"""`lesa project`: region features -> fewer of them."""
+
+from pathlib import Path
+
+import click
+
+from lesa.cli.options import PATH
+from lesa.progress import progress_bar
+
+
+@click.command()
+@click.argument("store", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Region store to write.")
+@click.option("--size", default=512, help="Features that are kept.")
+@click.option("--fit-on", type=PATH, help="Data set whose training photos the projection is learned on; all if absent.")
+def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
+    """Region features -> fewer of them, by principal components of the training photos' regions.
+
+    \b
+    Example:
+      lesa project features/flickr8k -o features/flickr8k-512 --size 512 --fit-on prepared/flickr8k
+    """
+    from lesa.learn.datasets.dataset import read_dataset
+    from lesa.learn.regions.projection import project as project_regions
+    from lesa.learn.regions.store import RegionStore
+
+    source = RegionStore.open(store)
+    names = read_dataset(fit_on).split("train", source.failed()).photos if fit_on else source.names
+    with progress_bar("project", None) as advance:
+        kept = project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
+    click.echo(f"{len(source)} photos with {size} features a region ({100 * kept:.2f} % of the variance) in {out}")

@@ -1,0 +1,102 @@
+"""`lesa index`: a folder's photos -> an index of their codes; `lesa search`: words or a photo -> photos of an index."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lesa.cli.options import note_composed, printable
+from lesa.cli.tables import print_table
+from lesa.errors import LesaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lesa.index.search import Hit, Index
+
+PATH = click.Path(path_type=Path)
+HEADER = ("photo", "score", "left", "top", "right", "bottom")
+
+
+@click.command()
+@click.argument("index", type=PATH)
+@click.argument("words", required=False)
+@click.option("--like", type=PATH, help="A photo to find similar ones to, instead of words.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Photos at most.")
+@click.option("--exact", is_flag=True, help="Compare every photo, also where there is a vector index.")
+@click.option("--sheet", type=PATH, help="Draw the photos found, with the place in each, as a new picture: NAME.png.")
+@click.option("--bundle", type=PATH, help="Where the bundle of the index is now, if it moved.")
+@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "jsonl"]), default="table", help="`jsonl`: JSON Lines, full paths."
+)
+def search(
+    index: Path,
+    words: str | None,
+    like: Path | None,
+    top: int,
+    exact: bool,
+    sheet: Path | None,
+    bundle: Path | None,
+    vectors: tuple[str, ...],
+    form: str,
+) -> None:
+    """Photos of an index by any word or phrase, or by a photo; with the place in each. No indexed photo is read.
+
+    \b
+    Example:
+      lesa search photos.index "red car" --top 5
+      lesa search photos.index "red car" --sheet red-cars.png
+      lesa search photos.index --like holiday/beach.jpg --format jsonl
+    """
+    from lesa.index.files import read_manifest
+    from lesa.index.search import Index
+    from lesa.tagger import Tagger
+
+    if bool(words) == bool(like):
+        raise LesaError("give words to search for, or a photo with --like, and not both")
+    if sheet:
+        check_sheet(sheet)
+    tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
+    opened = Index(index, tagger, exact)
+    if words:
+        note_composed(tagger.labels([words]).composed)
+    hits = opened.like(like, top) if like else opened.find(words or "", top)
+    if sheet:
+        write_sheet(sheet, opened, hits)
+    if form == "jsonl":
+        print_lines(opened, hits)
+    else:
+        title = f"{f'like {like}' if like else words} in {opened.folder} ({len(opened):,} photos)"
+        print_table(printable(title), HEADER, [row(hit) for hit in hits])
+
+
+def check_sheet(file: Path) -> None:
+    """Refuse what is no new picture: it may be an original photo."""
+    if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise LesaError(f"{file} is no name of a picture: give one that ends in .png or .jpg")
+    if file.exists():
+        raise LesaError(f"{file} exists already: give the sheet another name")
+
+
+def write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
+    """Write the photos found as a picture."""
+    from lesa.files import replacing
+    from lesa.index.contact_sheet import contact_sheet
+
+    picture = contact_sheet(index.folder, hits)
+    with replacing(file) as temporary:
+        picture.save(temporary)
+
+
+def print_lines(index: "Index", hits: "Sequence[Hit]") -> None:
+    """Print a JSON object a photo."""
+    for hit in hits:
+        entry = {"photo": str(index.folder / hit.photo), "score": round(hit.score, 4)}
+        click.echo(json.dumps(entry | {"box": hit.box, "size": hit.size}))
+
+
+def row(hit: "Hit") -> list[str]:
+    """Return a photo's row of the table."""
+    return [printable(hit.photo), f"{hit.score:.3f}", *map(str, hit.box)]

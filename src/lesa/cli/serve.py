@@ -1,0 +1,148 @@
+"""`lesa serve`: a page and an HTTP interface over a bundle, on this computer."""
+
+import ipaddress
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lesa.cli.options import bundle_option
+from lesa.errors import LesaError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from lesa.web.service import Service
+
+PATH = click.Path(path_type=Path)
+NEEDED = ("starlette", "uvicorn", "python_multipart")
+"""The libraries of the extra `web`."""
+PATIENCE = 3
+"""Seconds that requests have to end when the server is stopped."""
+
+
+@click.command()
+@bundle_option
+@click.option("--index", type=PATH, help="What `lesa index` wrote with this bundle: then the page searches, too.")
+@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; this computer's only by default."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8750, show_default=True, help="0 takes a free one.")
+@click.option("--allow-host", "hosts", multiple=True, help="Another name of the server. May be repeated.")
+@click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
+def serve(
+    bundle: Path,
+    index: Path | None,
+    vectors: tuple[str, ...],
+    host: str,
+    port: int,
+    hosts: tuple[str, ...],
+    browse: bool,
+) -> None:
+    """A local page: drop photos, type words, see tags and where they come from; search an index. Nothing is sent out.
+
+    The same server answers programs: POST /v1/tag, POST /v1/search, GET /health; /openapi.json describes them.
+
+    \b
+    Example:
+      lesa serve --open
+      lesa serve --bundle mine.lesa --index photos.index --port 8000
+    """
+    # Before NumPy: its threads would fight for cores with the graph and the decoders.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise LesaError(f"`lesa serve` needs {', '.join(missing)}: pip install 'lesa-zsl[web]'")
+    from lesa.index.search import Index
+    from lesa.tagger import Tagger
+    from lesa.web.service import Service
+
+    names = {host, *map(called, hosts)}
+    with listen(host, port) as listener:
+        tagger = Tagger(bundle, vectors)
+        service = Service(tagger, Index(index, tagger) if index else None, vectors=vectors)
+        url = address(host, listener.getsockname()[1])
+        click.echo(f"lesa: {url} serves {bundle.name}; stop it with Ctrl+C")
+        if not loopback(host):
+            click.echo("lesa: anyone who reaches this address can use it and see photos of the index", err=True)
+        if browse:
+            # The socket listens already: the browser waits until the server takes the connection. A browser of the
+            # console returns only when it is left.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        make_server(service, names).run(sockets=[listener])
+
+
+def make_server(service: "Service", hosts: Collection[str]) -> "uvicorn.Server":
+    """Return what serves, on a socket that it is given, a service that may be called by these names and addresses."""
+    import uvicorn
+
+    from lesa.web.app import make_app
+
+    config = uvicorn.Config(
+        make_app(service, hosts),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=service.limits.connections,
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    return uvicorn.Server(config)
+
+
+def called(host: str) -> str:
+    """Return a name or address of the server as the guard compares it, without a port.
+
+    Raises:
+        LesaError: it is none.
+    """
+    from lesa.web.guard import host_name
+
+    name = host_name(host) or host_name(f"[{host}]")
+    if name is None:
+        raise LesaError(f"--allow-host is {host!r}: give a name or an address, such as tower.local or [fe80::1]")
+    return name
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        LesaError: the port is taken, or there is no such address.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise LesaError(f"cannot listen on {host!r} ({error}): give an address of this computer with --host") from None
+    try:
+        if os.name == "posix":
+            # Else a port could not be taken again for a minute after a server stopped; on Windows it means to share it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise LesaError(
+            f"cannot listen on port {port} of {host} ({error.strerror}): stop what uses it, or give another with --port"
+        ) from None
+    return listener
+
+
+def address(host: str, port: int) -> str:
+    """Return the page's address, for a browser on this computer."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}/"
+
+
+def loopback(host: str) -> bool:
+    """Return whether only this computer reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

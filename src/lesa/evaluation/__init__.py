@@ -1,0 +1,1 @@
+"""Scores and targets -> metrics under named rules, with intervals; published results."""

@@ -1,0 +1,1 @@
+"""Many runs at once: comparisons, ablations, the paper's tables, the demonstration."""

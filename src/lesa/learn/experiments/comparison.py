@@ -1,0 +1,119 @@
+"""What is compared: methods with their settings and grids, read from a TOML file."""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesa.errors import LesaError, did_you_mean
+from lesa.learn.recipe import Recipe, make_recipe, merge, parse_override, read_toml
+
+TRIALS, SUPERVISED = "trials", "supervised"
+"""Folders of the changed data sets."""
+PLACES = ("dataset", "regions", "vectors")
+OWN_KEYS = ("grid", "supervised")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison."""
+
+    name: str
+    settings: dict[str, Any]
+    """Its recipe, as nested settings, seed left out."""
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Values to try of some keys; every combination is trained once."""
+    supervised: bool = False
+    """Whether it may learn every label from the training photos, the unseen ones too: the ceiling."""
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Return the combinations of the grid, `key: value` each; one empty one where there is no grid."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+    def recipe(self, setting: Mapping[str, Any], seed: int) -> Recipe:
+        """Return its recipe with one combination of the grid and a seed."""
+        settings: dict[str, Any] = {}
+        merge(settings, self.settings)
+        for key, value in {**setting, "seed": seed}.items():
+            merge(settings, parse_override(f"{key}={json.dumps(value)}"))
+        return make_recipe(settings, where=f"method {self.name!r}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared."""
+
+    dataset: str
+    seeds: tuple[int, ...]
+    reference: str
+    """The method that the others are compared with, photo by photo."""
+    methods: tuple[Method, ...]
+
+
+def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> Comparison:
+    """Read a comparison: `dataset`, `regions`, `vectors`, `seeds`, `reference`, and a table `methods.NAME` each.
+
+    A method's table is a recipe (`recipe = "eszsl"` and changes of it); its `grid` gives lists of values to try, and
+    `supervised = true` makes it the ceiling.
+
+    Raises:
+        LesaError: the file is missing, no TOML, lacks a key or has an unknown one, or a recipe makes no sense.
+    """
+    settings = read_toml(path)
+    for override in overrides:
+        merge(settings, parse_override(override))
+    known = {*PLACES, "seeds", "reference", "methods"}
+    for key in settings:
+        if key not in known:
+            raise LesaError(f"{path}: there is no key {key!r}; {did_you_mean(key, known)}")
+    for key in (*PLACES, "methods", "reference"):
+        if key not in settings:
+            raise LesaError(f"{path}: `{key}` is missing")
+    if not isinstance(settings["methods"], dict) or not all(isinstance(m, dict) for m in settings["methods"].values()):
+        raise LesaError(f"{path}: each method is a table, such as [methods.ESZSL]")
+    places = {key: settings[key] for key in PLACES}
+    chosen_seeds = list(seeds or settings.get("seeds", (0, 1, 2)))
+    if not chosen_seeds or len(set(chosen_seeds)) < len(chosen_seeds) or not all(is_seed(s) for s in chosen_seeds):
+        raise LesaError(f"{path}: `seeds` is {chosen_seeds}; expected different whole numbers from 0")
+    methods = tuple(read_method(name, table, places, path) for name, table in settings["methods"].items())
+    names = [method.name for method in methods]
+    if settings["reference"] not in names:
+        raise LesaError(
+            f"{path}: no method is called {settings['reference']!r}; {did_you_mean(settings['reference'], names)}"
+        )
+    return Comparison(str(places["dataset"]), tuple(chosen_seeds), settings["reference"], methods)
+
+
+def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
+    """Read one method and check that all of its recipes make sense.
+
+    Raises:
+        LesaError: the name is no file name, or a recipe makes no sense.
+    """
+    if not re.fullmatch(r"[\w(][\w ()+.,=-]*", name):
+        raise LesaError(f"{path}: method {name!r}: its folder has its name; use letters, digits, blanks and ()+.,=-")
+    if name in (TRIALS, SUPERVISED):
+        raise LesaError(f"{path}: no method can be called {name!r}: a folder of the comparison has that name")
+    grid, supervised = table.get("grid", {}), table.get("supervised", False)
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise LesaError(
+            f'{path}: method {name!r}: `grid` gives a list for each key, such as {{"model.ridge" = [1.0, 10.0]}}'
+        )
+    for key in ("dataset", "seed"):
+        if key in table or key in grid:
+            raise LesaError(f"{path}: method {name!r}: `{key}` is the comparison's, all methods share it")
+    if supervised not in (True, False) or (supervised and grid):
+        raise LesaError(f"{path}: method {name!r}: `supervised` is true or false, and such a method has no grid")
+    settings = {**places, **{key: value for key, value in table.items() if key not in OWN_KEYS}}
+    method = Method(name, settings, grid, supervised)
+    for trial in method.trials():
+        method.recipe(trial, seed=0)
+    return method
+
+
+def is_seed(value: Any) -> bool:
+    """Tell whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,1 @@
+"""Photos -> region features: backbones, how they run, and the store on disk."""

@@ -1,0 +1,196 @@
+"""Fewer features a region: principal components of a store's regions; and new photos taken the way a store was made."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lesa.errors import LesaError
+from lesa.files import replacing
+from lesa.images import Preprocessing, open_photo, prepare
+from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.graphs import Run, run_on
+from lesa.learn.regions.store import RegionStore, StoreWriter, read_manifest
+
+FILE = "projection.safetensors"
+PHOTOS = 64
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components: regions less their mean, times the components. Not whitened."""
+
+    mean_D: NDArray[np.float32]
+    """Mean region of the photos it was learned on (D)."""
+    components: NDArray[np.float32]
+    """One component a column, the strongest first (D, size); orthonormal."""
+
+    def apply(self, regions_BRD: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Project regions: float32 `B, R, D` -> `B, R, size`."""
+        projected: NDArray[np.float32] = np.matmul(regions_BRD - self.mean_D, self.components)
+        return projected
+
+
+def project(
+    store: RegionStore,
+    folder: Path,
+    size: int,
+    fit_names: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
+    """Learn the principal components of the named photos' regions and write the projected store.
+
+    Args:
+        store: where the regions are.
+        folder: the store to write; an unfinished one is begun anew.
+        size: components that are kept.
+        fit_names: the photos that the components are learned on (the training photos).
+        progress: called with photos done and photos in all; the learning counts as well as the projecting.
+
+    Returns:
+        Share of the variance that is kept, 0 to 1.
+
+    Raises:
+        LesaError: the store is a projected one, the folder holds a finished store, a photo is missing, or the size is
+            larger than the features or regions are many.
+    """
+    rows = store.index(fit_names)
+    _refuse(store, folder, size, len(rows))
+    total = len(rows) + len(store)
+    projection, kept = fit(_batches(store, rows, lambda done: progress(done, total)), size)
+    with replacing(folder / FILE) as temporary:
+        save_file({"mean": projection.mean_D, "components": projection.components}, temporary)
+    about = {key: store.about[key] for key in ("backbone", "preprocessing", "grid")}
+    learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": kept}
+    with StoreWriter(folder, {**about, "size": size, "projection": learned}) as writer:
+        for name, reason in store.failed().items():
+            writer.fail(name, reason)
+        for regions_BRD in _batches(store, np.arange(len(store)), lambda done: progress(len(rows) + done, total)):
+            names = store.names[writer.rows : writer.rows + len(regions_BRD)]
+            writer.append(names, projection.apply(regions_BRD))
+    return kept
+
+
+def _refuse(store: RegionStore, folder: Path, size: int, photos: int) -> None:
+    if store.about["projection"] is not None:
+        raise LesaError(f"{store.folder} is projected already: project the store that it was made from")
+    if (folder / "manifest.json").exists():
+        if read_manifest(folder)["complete"]:
+            raise LesaError(f"{folder} holds a finished store: give another folder, or delete it")
+        for path in [folder / "names.txt", folder / "failed.jsonl", *folder.glob("shard*"), folder / "manifest.json"]:
+            path.unlink(missing_ok=True)
+    limit = min(store.size, photos * store.grid[0] * store.grid[1])
+    if not 1 <= size <= limit:
+        raise LesaError(f"cannot keep {size} components; expected 1 to {limit} for {store.size} features")
+
+
+def _batches(
+    store: RegionStore, rows: NDArray[np.int64], progress: Callable[[int], None]
+) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(rows), PHOTOS):
+        yield store.read(rows[start : start + PHOTOS])
+        progress(min(start + PHOTOS, len(rows)))
+
+
+def fit(batches: Iterator[NDArray[np.float32]], size: int) -> tuple[Projection, float]:
+    """Learn the principal components of all regions of the batches; return them and the share of variance kept.
+
+    Mean and covariance are added up in double precision, batch by batch; the eigenvectors of the covariance follow.
+    The sign of a component, which is arbitrary, makes its largest coefficient positive.
+    """
+    covariance, mean_D = _covariance(batches)
+    variances_D, vectors = np.linalg.eigh(covariance)
+    components = vectors[:, ::-1][:, :size]
+    largest = components[np.abs(components).argmax(axis=0), np.arange(size)]
+    components = np.ascontiguousarray(components * np.sign(largest), dtype=np.float32)
+    if not variances_D.sum() > 0:
+        raise LesaError("every region has the same features: there is nothing to project; check the backbone's weights")
+    kept = float(variances_D[::-1][:size].sum() / variances_D.sum())
+    return Projection(mean_D.astype(np.float32), components), kept
+
+
+def _covariance(batches: Iterator[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the covariance (D, D) and mean (D) of the regions in `B, R, D` batches."""
+    count = 0
+    for regions_BRD in batches:
+        rows = regions_BRD.reshape(-1, regions_BRD.shape[2]).astype(np.float64)
+        if not count:
+            # Close to the mean: products of large means would eat the digits of small variances.
+            shift_D = rows.mean(axis=0)
+            total_D, products = np.zeros_like(shift_D), np.zeros((len(shift_D), len(shift_D)))
+        rows -= shift_D
+        count += len(rows)
+        total_D += rows.sum(axis=0)
+        products += rows.T @ rows
+    offset_D = total_D / count
+    return products / count - np.outer(offset_D, offset_D), shift_D + offset_D
+
+
+def read_projection(folder: Path | str) -> Projection | None:
+    """Read the projection of a store; none if it holds the backbone's own features.
+
+    Raises:
+        LesaError: the folder is no store, or the projection's file is missing or damaged.
+    """
+    folder = Path(folder)
+    if read_manifest(folder)["projection"] is None:
+        return None
+    try:
+        tensors = load_file(folder / FILE)
+        return Projection(tensors["mean"], tensors["components"])
+    except (OSError, KeyError, SafetensorError) as error:
+        raise LesaError(f"{folder / FILE} cannot be read ({error}): project again") from None
+
+
+def backbone_of(folder: Path | str) -> Backbone:
+    """Return the backbone that a store was made with, with the store's preprocessing.
+
+    Raises:
+        LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
+    """
+    about = read_manifest(folder)
+    source = about["backbone"]
+    backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
+    if backbone.fingerprint() != source["fingerprint"]:
+        raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
+    return replace(backbone, preprocessing=Preprocessing.from_dict(about["preprocessing"]))
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """New photos -> regions, the way a store was made: its backbone, preprocessing and projection."""
+
+    preprocessing: Preprocessing
+    """How photos become pixels."""
+    grid: tuple[int, int]
+    """Rows and columns of the regions."""
+    run: Run
+    """The backbone: pixels -> regions."""
+    projection: Projection | None
+    """What follows it, if anything."""
+
+    @classmethod
+    def from_store(cls, folder: Path | str, device: str = "cpu") -> "Extractor":
+        """Load what a store's manifest names.
+
+        Raises:
+            LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
+        """
+        about, backbone = read_manifest(folder), backbone_of(folder)
+        run = run_on(backbone, device)
+        return cls(backbone.preprocessing, (about["grid"][0], about["grid"][1]), run, read_projection(folder))
+
+    def regions(self, photos: Sequence[Path]) -> NDArray[np.float32]:
+        """Return the regions of image files: float32 `B, R, D`.
+
+        Raises:
+            LesaError: a file is no photo.
+        """
+        pixels = np.stack([prepare(open_photo(photo), self.preprocessing) for photo in photos])
+        regions_BRD = self.run(pixels)
+        return regions_BRD if self.projection is None else self.projection.apply(regions_BRD)

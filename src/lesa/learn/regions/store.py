@@ -1,0 +1,269 @@
+"""The region-feature store: photos -> regions on the disk, written shard by shard, resumed, read by memory map.
+
+A store is a folder. `manifest.json` says what it holds and is the commit point; `names.txt` names the rows, one a line;
+`failed.jsonl` lists photos that could not be read; `shard-00000.f16` ... are raw little-endian half precision, R x D
+numbers a row. What lies beyond the manifest's counts was not committed and is dropped on resuming.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesa.errors import LesaError
+from lesa.files import read_format, write_json
+
+FORMAT = "lesa-regions-1"
+DTYPE = np.dtype("<f2")
+PHOTOS_PER_SHARD = 1024
+PART = "shard.part"
+
+
+class RegionStore:
+    """A finished store, opened for reading: a row of R x D half-precision features a photo."""
+
+    def __init__(self, folder: Path, about: dict[str, Any], names: Sequence[str]) -> None:
+        self.folder = folder
+        self.about = about
+        self.names = tuple(names)
+        self.grid: tuple[int, int] = (about["grid"][0], about["grid"][1])
+        self.size: int = about["size"]
+        self._rows = {name: row for row, name in enumerate(self.names)}
+        self._starts = np.cumsum([0, *about["shards"]])
+        self._shards = [self._map(i, rows) for i, rows in enumerate(about["shards"])]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "RegionStore":
+        """Open a store.
+
+        Raises:
+            LesaError: the folder is no store, is of another version, is unfinished, empty or damaged.
+        """
+        folder = Path(folder)
+        about = read_manifest(folder)
+        if not about["complete"]:
+            raise LesaError(f"{folder} is not finished ({about['rows']} photos so far): run the same command again")
+        if not about["rows"]:
+            raise LesaError(f"{folder} holds no photo: {folder / 'failed.jsonl'} says why")
+        names = read_names(folder)
+        if len(names) != about["rows"]:
+            raise LesaError(f"{folder / 'names.txt'} has {len(names)} names for {about['rows']} rows: extract again")
+        return cls(folder, about, names)
+
+    def _map(self, number: int, rows: int) -> NDArray[np.float16]:
+        path = self.folder / shard_name(number)
+        shape = (rows, self.grid[0] * self.grid[1], self.size)
+        expected = int(np.prod(shape)) * DTYPE.itemsize
+        found = path.stat().st_size if path.exists() else 0
+        if found != expected:
+            raise LesaError(f"{path} has {found} bytes, expected {expected}: delete {self.folder} and extract again")
+        return np.memmap(path, dtype=DTYPE, mode="r", shape=shape)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows of the named photos.
+
+        Raises:
+            LesaError: photos are not in the store; the message names the first ones and what to do.
+        """
+        missing = [name for name in names if name not in self._rows]
+        if missing:
+            raise LesaError(self._why_missing(missing))
+        return np.array([self._rows[name] for name in names], dtype=np.int64)
+
+    def _why_missing(self, missing: Sequence[str]) -> str:
+        reasons = self.failed()
+        first = ", ".join(name + (f" ({reasons[name]})" if name in reasons else "") for name in missing[:3])
+        return (
+            f"{len(missing)} photos are not in {self.folder}, first {first}: "
+            "extract the folder that holds them, or leave them out of the data set"
+        )
+
+    def failed(self) -> dict[str, str]:
+        """Return the photos that could not be read, and why."""
+        return dict(read_failed(self.folder))
+
+    def read(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
+        """Read the regions of the given rows, in their order: float32 `B, R, D`."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a store of {len(self)}")
+        regions_BRD = np.empty((len(rows), self.grid[0] * self.grid[1], self.size), dtype=np.float32)
+        shard_B = np.searchsorted(self._starts, rows, side="right") - 1
+        for shard in np.unique(shard_B):
+            here = shard_B == shard
+            regions_BRD[here] = self._shards[shard][rows[here] - self._starts[shard]]
+        return regions_BRD
+
+
+def read_manifest(folder: Path | str) -> dict[str, Any]:
+    """Read what a store says about itself.
+
+    Raises:
+        LesaError: the folder is no store, or one of another version.
+    """
+    path = Path(folder) / "manifest.json"
+    if not path.exists():
+        raise LesaError(f"{folder} is not a region store (no manifest.json): make one with `lesa extract`")
+    return read_format(path, FORMAT, "extract again")
+
+
+def read_names(folder: Path) -> list[str]:
+    """Return the names of a store's rows. Only a line feed parts them: file names may hold any other sign."""
+    return (folder / "names.txt").read_bytes().decode().split("\n")[:-1]
+
+
+def read_failed(folder: Path) -> list[tuple[str, str]]:
+    """Return the names and reasons of a store's failed photos."""
+    lines = (folder / "failed.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(entry["name"], entry["reason"]) for entry in map(json.loads, lines)]
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.f16"
+
+
+class StoreWriter:
+    """Writes a store, or goes on with one. A shard counts once the manifest names it.
+
+    After every 1,024 photos a shard is committed: at most so many are lost when the work stops. As a context, it
+    finishes the store at the end of the block, and leaves it unfinished after an error.
+
+    Args:
+        folder: the store.
+        about: what the rows are: `backbone`, `preprocessing`, `grid`, `size`, `projection`.
+
+    Raises:
+        LesaError: the folder holds a store of something else.
+    """
+
+    def __init__(self, folder: Path | str, about: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._about = self._begin(about)
+        self._drop_uncommitted()
+        self._seen = {*read_names(self.folder), *(name for name, _ in read_failed(self.folder))}
+        self._names: list[str] = []
+        self._failed: list[dict[str, str]] = []
+        self._part: IO[bytes] | None = None
+
+    def _begin(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        # Through JSON, so that tuples compare as the lists they become.
+        fixed: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **about, "dtype": "float16"}))
+        if not (self.folder / "manifest.json").exists():
+            self._refuse_other_files()
+            counts = {"rows": 0, "failed": 0, "names_bytes": 0, "failed_bytes": 0, "shards": [], "complete": False}
+            begun = fixed | {"photos_per_shard": PHOTOS_PER_SHARD} | counts
+            # From here on the folder is known as a store, whenever the work stops.
+            write_json(self.folder / "manifest.json", begun)
+            return begun
+        there = read_manifest(self.folder)
+        for key, value in fixed.items():
+            if there.get(key) != value:
+                raise LesaError(
+                    f"{self.folder} holds regions with {key} {there.get(key)}, asked was {value}: give another folder"
+                )
+        return there
+
+    def _refuse_other_files(self) -> None:
+        there = [name for name in ("names.txt", "failed.jsonl", shard_name(0)) if (self.folder / name).exists()]
+        if there:
+            raise LesaError(f"{self.folder} is no region store but holds {', '.join(there)}: give another folder")
+
+    def _drop_uncommitted(self) -> None:
+        for file_name, size in (
+            ("names.txt", self._about["names_bytes"]),
+            ("failed.jsonl", self._about["failed_bytes"]),
+        ):
+            path = self.folder / file_name
+            path.touch()
+            if path.stat().st_size < size:
+                raise LesaError(f"{path} is shorter than {size} bytes: delete {self.folder} and extract again")
+            os.truncate(path, size)
+        for number in itertools.count(len(self._about["shards"])):
+            path = self.folder / shard_name(number)
+            if not path.exists():
+                break
+            path.unlink()
+
+    @property
+    def rows(self) -> int:
+        """Photos written so far, the uncommitted ones too."""
+        return int(self._about["rows"]) + len(self._names)
+
+    @property
+    def failures(self) -> int:
+        """Photos that could not be read so far."""
+        return int(self._about["failed"]) + len(self._failed)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the photo was done before, well or not."""
+        return name in self._seen
+
+    def append(self, names: Sequence[str], regions_BRD: NDArray[np.float32]) -> None:
+        """Add photos.
+
+        Raises:
+            LesaError: a value is not finite or does not fit half precision.
+        """
+        for name, regions_RD in zip(names, regions_BRD, strict=True):
+            # Not `>`: NaN must not pass.
+            if not np.abs(regions_RD).max() <= np.finfo(DTYPE).max:
+                raise LesaError(f"{name}: a feature is not finite or above 65504, which half precision cannot hold")
+            if self._part is None:
+                self._part = (self.folder / PART).open("wb")
+            self._part.write(regions_RD.astype(DTYPE).data)
+            self._names.append(name)
+            if len(self._names) == self._about["photos_per_shard"]:
+                self.commit()
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note that a photo could not be read."""
+        self._failed.append({"name": name, "reason": reason})
+
+    def commit(self, *, complete: bool = False) -> None:
+        """Bring to the disk what was added since the last commit; the manifest comes last."""
+        about = self._about
+        if self._part is not None:
+            _sync(self._part)
+            self._part.close()
+            (self.folder / PART).replace(self.folder / shard_name(len(about["shards"])))
+            about["shards"].append(len(self._names))
+            self._part = None
+        about["names_bytes"] = self._extend("names.txt", self._names)
+        about["failed_bytes"] = self._extend("failed.jsonl", [json.dumps(entry) for entry in self._failed])
+        about["rows"], about["failed"] = self.rows, self.failures
+        about["complete"] = complete
+        write_json(self.folder / "manifest.json", about)
+        self._names.clear()
+        self._failed.clear()
+
+    def _extend(self, file_name: str, lines: Sequence[str]) -> int:
+        """Append lines to a file and return its size."""
+        with (self.folder / file_name).open("ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            _sync(file)
+            return file.tell()
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit(complete=True)
+        elif self._part is not None:
+            self._part.close()
+            (self.folder / PART).unlink()
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

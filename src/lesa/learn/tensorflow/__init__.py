@@ -1,0 +1,1 @@
+"""The authors' TensorFlow checkpoints, read without TensorFlow."""

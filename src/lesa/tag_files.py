@@ -1,0 +1,141 @@
+"""Tags as files: JSON Lines and CSV, written photo by photo, and JSON Lines read again."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lesa.errors import LesaError
+from lesa.files import numbered_lines
+from lesa.xmp import clean
+
+if TYPE_CHECKING:
+    from lesa.codes import Codes
+    from lesa.tagger import Tag
+
+
+COLUMNS = ("photo", "label", "score", "seen", "left", "top", "right", "bottom")
+"""Of the CSV format: a row a tag; the box is in the upright photo's pixels. A calibrated bundle adds `probability`."""
+START = b'{"photo": '
+"""How every line of a JSON Lines file starts."""
+Write = Callable[[str, "Codes", "Sequence[Tag]"], None]
+"""Takes a photo, its codes and its tags."""
+
+
+def resume(out: Path, settings: str) -> set[str]:
+    """Return the photos that a JSON Lines file holds; a last line that was cut off is dropped.
+
+    Raises:
+        LesaError: it is no such file, or its tags were made with other settings.
+    """
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return set()
+    done = set()
+    with out.open("r+b") as file:
+        whole = 0
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") and line[: len(START)] == START[: len(line)]:
+                file.truncate(whole)
+                break
+            whole += len(line)
+            done.add(_photo_of(line, settings, f"{out}:{number}"))
+    return done
+
+
+def _photo_of(line: bytes, settings: str, where: str) -> str:
+    try:
+        entry = json.loads(line)
+        photo, found = str(entry["photo"]), entry["settings"]
+    except (ValueError, KeyError, TypeError):
+        raise LesaError(f"{where} is not a line that `lesa tag` wrote: give another file") from None
+    if found != settings:
+        raise LesaError(f"{where} was tagged with another bundle, labels, --top or --threshold: give another file")
+    return photo
+
+
+def lines_writer(file: IO[str], settings: str) -> Write:
+    """Return a writer of JSON Lines: an object a photo, each line written whole."""
+
+    def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
+        entry = {"photo": photo, "size": codes.size, "tags": [tag_entry(tag) for tag in tags], "settings": settings}
+        file.write(json.dumps(entry) + "\n")
+        file.flush()
+
+    return write
+
+
+def tag_entry(tag: "Tag") -> dict[str, object]:
+    """Return a tag as JSON holds it; `probability` is there if the bundle is calibrated, `parents` if it has some."""
+    entry: dict[str, object] = {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
+    entry |= {} if tag.probability is None else {"probability": round(tag.probability, 4)}
+    return entry | ({"parents": tag.parents} if tag.parents else {})
+
+
+def csv_writer(file: IO[str], calibrated: bool = False) -> Write:
+    """Return a writer of CSV: a row a tag."""
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow([*COLUMNS, *(["probability"] if calibrated else [])])
+
+    def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
+        for tag in tags:
+            probability = [] if tag.probability is None else [f"{tag.probability:.4f}"]
+            rows.writerow([photo, tag.label, f"{tag.score:.4f}", int(tag.seen), *tag.box, *probability])
+        file.flush()
+
+    return write
+
+
+TagPath = tuple[str, ...]
+"""A tag below its parents, the outermost first: `("animal", "dog")`."""
+
+
+def read_tags(path: Path, photos: Path) -> dict[Path, list[TagPath]]:
+    """Read the tags of photos, as `lesa tag` prints them: a JSON object a line, `photo` and `tags`.
+
+    Args:
+        path: the JSON Lines file. Of two lines for the same photo the later one counts.
+        photos: the folder that the photos' paths start from.
+
+    Raises:
+        LesaError: a line is no such object; it is named, and nothing has been written yet.
+    """
+    tagged = {}
+    for place, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+            tagged[photo_path(photos, row["photo"])] = [tag_path(tag) for tag in row["tags"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            expected = '{"photo": "a.jpg", "tags": [{"label": "dog"}]}'
+            raise LesaError(f"{place} is not a photo with tags: expected {expected}, as `lesa tag` prints it") from None
+        except LesaError as error:
+            raise LesaError(f"{place}: {error}") from None
+    return tagged
+
+
+def tag_path(tag: Mapping[str, Any]) -> TagPath:
+    """Return a tag with its parents, in words that can be keywords."""
+    parents = tag.get("parents", [])
+    if not isinstance(parents, list):
+        raise TypeError
+    names = [*parents, tag["label"]]
+    levels = tuple(clean(checked(name)) for name in names)
+    if not all(levels):
+        raise LesaError(f"a label or parent is empty in {names}: leave it out")
+    return levels
+
+
+def photo_path(photos: Path, name: Any) -> Path:
+    """Return the path of a photo that is named in the file of tags."""
+    path = Path(checked(name))
+    if not path.name:
+        raise TypeError
+    return photos / path
+
+
+def checked(text: Any) -> str:
+    """Return `text` if it is text."""
+    if not isinstance(text, str):
+        raise TypeError
+    return text
