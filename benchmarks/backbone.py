@@ -2,7 +2,7 @@
 
 python benchmarks/backbone.py hf:google/mobilenet_v2_1.0_224 --batch-size 8
 
-Prints a Markdown table: median (least - most) photos a second of the rounds, decoding not included.
+Prints a Markdown table: median (least - most) photos per second of the rounds, decoding not included.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from lesa.learn.regions.graphs import run_on
 
 
 def photos_a_second(run: Callable[[NDArray[np.float32]], Any], pixels: NDArray[np.float32], batches: int) -> float:
-    """Return how many photos a second `run` takes."""
+    """Return how many photos per second `run` takes."""
     start = time.perf_counter()
     for _ in range(batches):
         run(pixels)
@@ -55,7 +55,7 @@ def main() -> None:
             speed = photos_a_second(run, pixels, arguments.batches)
             if round_number:  # the first round warms up
                 speeds[name].append(speed)
-    print("| way | photos a second |\n|---|---|")
+    print("| way | photos per second |\n|---|---|")
     for name, values in speeds.items():
         print(f"| {name} | {median(values):.0f} ({min(values):.0f} - {max(values):.0f}) |")
     ratios = [graph / plain for graph, plain in zip(*speeds.values(), strict=True)]

@@ -4,7 +4,7 @@
 
 The maps are fitted on photos drawn from the validation split and judged on test photos, seen and unseen labels apart.
 The last table leaves half of the unseen labels out of the fit, as words that nobody calibrated, and judges those alone.
-Figures are means over the draws. Scoring 1,394 photos takes half a minute, the fits two.
+Metrics are means over the draws. Scoring 1,394 photos takes half a minute, the fits two.
 
 Prints Markdown tables.
 """
@@ -51,10 +51,10 @@ def labels(labelled: Labelled, chosen_C: np.ndarray) -> Labelled:
 def logits(made: Calibration, test: Labelled) -> np.ndarray:
     """Return the logits of test photos."""
     biases_C = made.biases(test.names, test.seen_C.tolist())
-    return made.slope * test.scores_NC + made.level * test.levels_N[:, None] + biases_C
+    return made.slope * test.scores_NC + made.photo_factor * test.offsets_N[:, None] + biases_C
 
 
-def figures(logits_NC: np.ndarray, test: Labelled) -> list[float]:
+def metrics(logits_NC: np.ndarray, test: Labelled) -> list[float]:
     """Return the reliability of seen labels, of unseen ones, and F1@3 over both."""
     parts = [reliability(logits_NC[:, of_C], test.targets_NC[:, of_C]) for of_C in (test.seen_C, ~test.seen_C)]
     return [value for part in parts for value in vars(part).values()] + [f1_at(logits_NC, test.targets_NC)]
@@ -67,7 +67,7 @@ def f1(probabilities_NC: np.ndarray, threshold: float, present_NC: np.ndarray) -
 
 
 def cells(values: list[float]) -> str:
-    """Return a row's figures."""
+    """Return a row's metrics."""
     forms = ["{:.2%}", "{:.1%}", "{:.4f}", "{:.4f}"] * (len(values) // 4) + ["{:.1f}"] * (len(values) % 4)
     return " | ".join(form.format(value) for form, value in zip(forms, values, strict=True))
 
@@ -81,10 +81,10 @@ def head(first: str, kinds: tuple[str, ...], more: tuple[str, ...] = ()) -> str:
 def by_photos(fit: Labelled, test: Labelled, count: int) -> None:
     """Print reliability on test photos by number of labelled photos, with and without the labels' own biases."""
     print(head("photos fitted on", ("seen", "unseen"), ("F1@3",)))
-    print(f"| none: sigmoid of the score | {cells(figures(test.scores_NC, test))} |")
+    print(f"| none: sigmoid of the score | {cells(metrics(test.scores_NC, test))} |")
     for photos in (*PHOTOS, len(fit.scores_NC)):
         for text, strengths in ("shared map", ()), ("with labels' biases", STRENGTHS):
-            rows = [figures(logits(fit_calibration(each, strengths), test), test) for each in draws(fit, photos, count)]
+            rows = [metrics(logits(fit_calibration(each, strengths), test), test) for each in draws(fit, photos, count)]
             print(f"| {photos}, {text} | {cells(np.mean(rows, axis=0).tolist())} |")
 
 
@@ -94,21 +94,21 @@ def by_part(fit: Labelled, test: Labelled, count: int) -> None:
     flat, together = np.zeros(1), np.zeros(len(fit.seen_C), bool)
     for text, level, offset in (
         ("slope and bias", False, False),
-        ("+ seen offset", False, True),
-        ("+ level", True, False),
-        ("+ seen offset + level", True, True),
+        ("+ seen bias", False, True),
+        ("+ photo offset", True, False),
+        ("+ seen bias + photo offset", True, True),
     ):
         rows = []
         for each in draws(fit, 120, count):
-            each = each if level else replace(each, levels_N=each.levels_N * flat)
+            each = each if level else replace(each, offsets_N=each.offsets_N * flat)
             made = fit_calibration(each if offset else replace(each, seen_C=together), ())
-            rows.append(figures(logits(made, test), test))
+            rows.append(metrics(logits(made, test), test))
         print(f"| {text} | {cells(np.mean(rows, axis=0).tolist())} |")
 
 
 def thresholds(fit: Labelled, test: Labelled, count: int) -> None:
     """Print F1 over all pairs at the calibration's threshold, at 0.5 and at the test photos' own best one."""
-    print("\n| photos fitted on | threshold | tags a photo | F1 at it | F1 at 0.5 | F1 at the test photos' best |")
+    print("\n| photos fitted on | threshold | tags per photo | F1 at it | F1 at 0.5 | F1 at the test photos' best |")
     print("|---" * 6 + "|")
     present_NC = test.targets_NC > 0
     for photos in (*PHOTOS, len(fit.scores_NC)):

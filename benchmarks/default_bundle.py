@@ -5,7 +5,7 @@
 
 FULL and STUDENT are stores of regions of the benchmark's photos (docs/datasets.md) by the two backbones. The head is
 the contrastive recipe as held-out seen labels chose it (docs/results.md), on the sentence encoder's vectors. Prints the
-figures of each backbone, mean and deviation over seeds, and the share that the student keeps, seed by seed.
+metrics of each backbone, mean and deviation over seeds, and the share that the student keeps, seed by seed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROUNDS, BATCH = 20, 8
 
 def heads(dataset: Path, stores: dict[str, Path], out: Path) -> None:
     """Train and judge the head on each store with each seed."""
-    figures: dict[str, dict[str, list[float]]] = {name: {} for name in stores}
+    metrics: dict[str, dict[str, list[float]]] = {name: {} for name in stores}
     for name, store in stores.items():
         for seed in SEEDS:
             recipe = make_recipe(
@@ -43,11 +43,11 @@ def heads(dataset: Path, stores: dict[str, Path], out: Path) -> None:
             reports = evaluate_run(train(recipe, out / f"{name}-{seed}")).reports["lesa"]
             for task in TASKS:
                 report = reports[task]
-                for figure, value in (("F1@3", report.f1[3]), ("mAP", report.mean_average_precision)):
-                    figures[name].setdefault(f"{task} {figure}", []).append(value)
-            print(name, seed, {key: round(values[-1], 2) for key, values in figures[name].items()}, flush=True)
-    for key, full in figures["full"].items():
-        found = figures["student"][key]
+                for metric, value in (("F1@3", report.f1[3]), ("mAP", report.mean_average_precision)):
+                    metrics[name].setdefault(f"{task} {metric}", []).append(value)
+            print(name, seed, {key: round(values[-1], 2) for key, values in metrics[name].items()}, flush=True)
+    for key, full in metrics["full"].items():
+        found = metrics["student"][key]
         shares = [100 * ours / theirs for ours, theirs in zip(found, full, strict=True)]
         print(f"{key}: full {spread(full)}, student {spread(found)}, kept {spread(shares)} %")
 
@@ -71,7 +71,7 @@ def speed(stores: dict[str, Path]) -> None:
             times[name].append(time.perf_counter() - started)
     ratios = np.array(times["full"][1:]) / np.array(times["student"][1:])
     for name, taken in times.items():
-        print(f"{name}: {BATCH / statistics.median(taken[1:]):.0f} photos a second")
+        print(f"{name}: {BATCH / statistics.median(taken[1:]):.0f} photos per second")
     print(f"ratio: median {np.median(ratios):.2f}, quartiles {np.quantile(ratios, (0.25, 0.75)).round(2).tolist()}")
 
 

@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from lesa.codes import Codes, Floats, centred, select
+from lesa.codes import Codes, Floats, select, shifted
 from lesa.graph import open_graph
-from lesa.images import list_photos, open_photo, prepare, seen_box
+from lesa.images import crop_box, list_photos, open_photo, to_pixels
 from lesa.tagger import Tagger
 
 MOVED = 0.5
@@ -65,7 +65,7 @@ def maps(codes: Codes, vectors_CE: Floats, c: int, selection: str, grid: tuple[i
         "contrastive": all_RC[:, c] - others,
         "left out": left_out(codes, sums_ME, vectors_CE[c], selection),
     }
-    found |= {f"{name}, moved": centred(found[name].reshape(grid), MOVED).ravel() for name in ("attention", "region")}
+    found |= {f"{name}, moved": shifted(found[name].reshape(grid), MOVED).ravel() for name in ("attention", "region")}
     chosen = ("attention", "contribution", "region", "left out")
     return found | {f"{name}, 3 x 3": around(found[name], grid) for name in chosen}
 
@@ -124,7 +124,7 @@ class Scorer:
     """Scores of covered photos; the same pixels are run once."""
 
     def __init__(self, tagger: Tagger, vectors_CE: Floats) -> None:
-        self.run, self.vectors, self.selection = open_graph(tagger.bundle), vectors_CE, tagger.bundle.about.selection
+        self.run, self.vectors, self.selection = open_graph(tagger.bundle), vectors_CE, tagger.bundle.manifest.selection
 
     def __call__(self, pixels: list[Floats]) -> Floats:
         """Return the scores of all labels."""
@@ -134,12 +134,12 @@ class Scorer:
 
 def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
     """Print the table of deletion and insertion."""
-    labels, about = tagger.labels(), tagger.bundle.about
+    labels, about = tagger.labels(), tagger.bundle.manifest
     scorer, rows = Scorer(tagger, labels.vectors_CE), {}
     count = round(share * about.grid[0] * about.grid[1])
     for number, photo in enumerate(photos):
         image = open_photo(photo)
-        pixels, covered = (prepare(each, about.preprocessing) for each in (image, cover(image, fill)))
+        pixels, covered = (to_pixels(each, about.preprocessing) for each in (image, cover(image, fill)))
         codes = tagger.codes(photo)
         before_C = select(codes.codes_ME @ labels.vectors_CE.T, about.selection)
         best = np.argsort(-before_C)[:TAGS]
@@ -177,13 +177,13 @@ def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
 
 def point(tagger: Tagger, folder: Path, boxes: dict[str, dict[str, list[int]]]) -> None:
     """Print how often each map points into the object's box."""
-    about, rows, area = tagger.bundle.about, {}, []
+    about, rows, area = tagger.bundle.manifest, {}, []
     own = tagger.labels().vectors_CE
     scorer = Scorer(tagger, own)
     for photo, words in boxes.items():
         codes, image = tagger.codes(folder / photo), open_photo(folder / photo)
-        pixels, covered = (prepare(each, about.preprocessing) for each in (image, cover(image, "blur")))
-        left, top, right, bottom = seen_box(codes.size, about.preprocessing)
+        pixels, covered = (to_pixels(each, about.preprocessing) for each in (image, cover(image, "blur")))
+        left, top, right, bottom = crop_box(codes.size, about.preprocessing)
         down, across = np.divmod(np.arange(about.grid[0] * about.grid[1]), about.grid[1])
         x_R = left + (across + 0.5) * (right - left) / about.grid[1]
         y_R = top + (down + 0.5) * (bottom - top) / about.grid[0]
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--names", type=Path, help="photos below the folder, one a line; all if not given")
+    parser.add_argument("--names", type=Path, help="photos below the folder, one per line; all if not given")
     parser.add_argument("--photos", type=int, default=150)
     parser.add_argument("--fill", choices=["blur", "mean"], default="blur")
     parser.add_argument("--share", type=float, default=0.2)

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-FIGURES = [(task, figure) for task in ("ZSL", "GZSL") for figure in ("F1@3", "F1@5", "mAP")]
+FIGURES = [(task, metric) for task in ("ZSL", "GZSL") for metric in ("F1@3", "F1@5", "mAP")]
 
 
-def figure_of(evaluation: dict[str, Any], task: str, figure: str) -> float:
-    """Return one figure of an evaluation under the rules `lesa`, in percent."""
+def figure_of(evaluation: dict[str, Any], task: str, metric: str) -> float:
+    """Return one metric of an evaluation under the rules `lesa`, in percent."""
     report = evaluation["reports"]["lesa"][task]
-    return float(report["mean_average_precision"] if figure == "mAP" else report["f1"][figure.removeprefix("F1@")])
+    return float(report["mean_average_precision"] if metric == "mAP" else report["f1"][metric.removeprefix("F1@")])
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -38,15 +38,15 @@ def spread(values: list[float]) -> str:
 
 
 def table(folder: Path) -> str:
-    """Return a Markdown table with a row a setting."""
-    header = ["run", "seeds", *(f"{task} {figure}" for task, figure in FIGURES), "minutes"]
+    """Return a Markdown table with one row per setting."""
+    header = ["run", "seeds", *(f"{task} {metric}" for task, metric in FIGURES), "minutes"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for setting in sorted(path for path in folder.iterdir() if path.is_dir()):
         runs = [path.parent for path in sorted(setting.glob("seed-*/evaluation.json"))]
         if not runs:
             continue
         evaluations = [json.loads((run / "evaluation.json").read_text()) for run in runs]
-        cells = [spread([figure_of(judged, *figure) for judged in evaluations]) for figure in FIGURES]
+        cells = [spread([figure_of(evaluated, *metric) for evaluated in evaluations]) for metric in FIGURES]
         time = spread([minutes(run) for run in runs])
         lines.append("| " + " | ".join([setting.name, str(len(runs)), *cells, time]) + " |")
     return "\n".join(lines)
@@ -59,18 +59,18 @@ def draw_curves(folder: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    plot, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for colour, setting in enumerate(sorted(folder.glob("published-*"))):
-        for i, judged in enumerate(sorted(setting.glob("seed-*/evaluation.json"))):
-            curve = [line["validation"]["F1@5"] for line in read_log(judged.parent) if "validation" in line]
+        for i, evaluated in enumerate(sorted(setting.glob("seed-*/evaluation.json"))):
+            curve = [line["validation"]["F1@5"] for line in read_log(evaluated.parent) if "validation" in line]
             label = setting.name if i == 0 else None
             axes.plot(range(1, len(curve) + 1), curve, color=f"C{colour}", linewidth=1.2, label=label)
     axes.set(
-        xlabel="epoch", ylabel="validation F1@5 of the seen labels, %", title="The published recipe, a line a seed"
+        xlabel="epoch", ylabel="validation F1@5 of the seen labels, %", title="The published recipe, one line per seed"
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(picture, dpi=110)
+    plot.savefig(picture, dpi=110)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """How many names of a list the default bundle knows offline: carried, composed of carried words, or not at all.
 
-    python benchmarks/offline_words.py NAMES.txt ...      # one name a line
+    python benchmarks/offline_words.py NAMES.txt ...      # one name per line
 
-Prints a row a file, and names that are not known.
+Prints one row per file, and names that are not known.
 """
 
 import sys

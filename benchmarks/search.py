@@ -49,7 +49,7 @@ TOP = 10
 def make_index(real: Path, made: Path, photos: int, tagger: Tagger) -> None:
     """Write an index of the real photos and made-up ones, `photos` in all, into an empty folder."""
     about = read_manifest(real)
-    records = open_records(real, about, tagger.bundle.about)
+    records = open_records(real, about, tagger.bundle.manifest)
     codes, journal = files_of(made, about)
     for file in files_of(real, about):
         shutil.copy(file, made)
@@ -126,8 +126,10 @@ def main() -> None:
         opening, exact = timed(lambda: Index(made, tagger, exact=True))
         near = Index(made, tagger)
         sizes = {file.suffix: file.stat().st_size / len(near) for file in made.iterdir()}
-        about = tagger.bundle.about
-        print(f"{len(near):,} photos x {about.attentions} codes x {about.vector_size} numbers; bytes a photo:", end=" ")
+        about = tagger.bundle.manifest
+        print(
+            f"{len(near):,} photos x {about.attentions} codes x {about.vector_size} numbers; bytes per photo:", end=" "
+        )
         print(", ".join(f"{suffix} {size:,.0f}" for suffix, size in sizes.items()))
         print(f"vector index built in {building:.0f} s; index opened in {opening:.1f} s\n")
         print("| query | exact scan | vector index | ratio | recall at 10 |\n|---|---|---|---|---|")

@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def print_rows(index: Index, tagger: Tagger, captions: dict[str, Captions], queries: Sequence[str]) -> None:
-    """Print a line a query, and their mean."""
+    """Print one line per query, and their mean."""
     rows = []
     for query in queries:
         right = [(is_right(captions[hit.photo], query), hit.photo) for hit in index.find(query, top=len(index))]
         all_N = [each for each, _ in right]
         test_N = [each for each, photo in right if split_of(photo) == "test"]
-        row = [figure for right_N in (all_N, test_N) for figure in (np.mean(right_N[:TOP]), np.mean(right_N))]
+        row = [metric for right_N in (all_N, test_N) for metric in (np.mean(right_N[:TOP]), np.mean(right_N))]
         rows.append(row)
         star = "*" if tagger.labels([query]).seen[0] else ""
         print(line(query + star, row))
@@ -78,9 +78,9 @@ def is_right(captions: Captions, query: str) -> bool:
     return sum(mention) >= AGREEING_CAPTIONS
 
 
-def line(name: str, figures: Sequence[float]) -> str:
+def line(name: str, metrics: Sequence[float]) -> str:
     """Return a row of the table: precision and chance of all photos, then of the test photos."""
-    precision, chance, test_precision, test_chance = (100 * figure for figure in figures)
+    precision, chance, test_precision, test_chance = (100 * metric for metric in metrics)
     return f"| {name} | {precision:.0f} | {chance:.1f} | {test_precision:.0f} | {test_chance:.1f} |"
 
 

@@ -1,4 +1,4 @@
-"""What tagging costs: the install, the cold start, and photos a second beside the bare graph's.
+"""What tagging costs: the install, the cold start, and photos per second beside the bare graph's.
 
     python -m venv /tmp/fresh && /tmp/fresh/bin/pip install . && /tmp/fresh/bin/python benchmarks/tagging.py PHOTOS
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lesa.graph import open_graph
-from lesa.images import list_photos, open_photo, prepare
+from lesa.images import list_photos, open_photo, to_pixels
 from lesa.tagger import Tagger
 
 ROUNDS, BATCH, STARTS = 5, 8, 7
@@ -56,7 +56,7 @@ def main() -> None:
     tagger = Tagger("default")
     labels = tagger.labels()
     graph = open_graph(tagger.bundle)
-    pixels = np.stack([prepare(open_photo(photo), tagger.bundle.about.preprocessing) for photo in photos])
+    pixels = np.stack([to_pixels(open_photo(photo), tagger.bundle.manifest.preprocessing) for photo in photos])
 
     def bare() -> None:
         for start in range(0, len(pixels), BATCH):

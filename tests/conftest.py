@@ -34,7 +34,7 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small collection with its bundle `small.lesa` and its index `photos.index`: leave what is in it as it was."""
-    from small_server import make_small_bundle
+    from helpers.small_server import make_small_bundle
 
     folder = tmp_path_factory.mktemp("bundled")
     make_small_bundle(folder)

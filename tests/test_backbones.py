@@ -422,7 +422,7 @@ def test_a_graph_is_exported_once_and_takes_any_batch(monkeypatch, tmp_path):
     backbone = tiny()
     first = run_on(backbone)
     assert [path.suffix for path in (tmp_path / "graphs").iterdir()] == [".onnx"]
-    monkeypatch.setattr(graphs, "export_graph", None)
+    monkeypatch.setattr(graphs, "_export_graph", None)
     again = run_on(tiny())
     for photos in (1, 2, 7):
         pixels = random_pixels(backbone.preprocessing, photos)

@@ -169,10 +169,10 @@ def test_each_learns_more_than_a_constant_can(demo_data: Path, tmp_path: Path, k
         "optimiser": {"kind": "adamw", "learning_rate": 3e-3},
     }
     train(make_recipe(recipe), tmp_path / "run")
-    judged = evaluate_run(open_run(tmp_path / "run"))
+    evaluated = evaluate_run(open_run(tmp_path / "run"))
     # A constant gives every photo the same scores: then a label's average precision is its share of the photos.
-    present_NS = judged.targets_NC[:, -292:] > 0
-    assert judged.reports["lesa"]["seen"].mean_average_precision > 200 * present_NS.mean()
+    present_NS = evaluated.targets_NC[:, -292:] > 0
+    assert evaluated.reports["lesa"]["seen"].mean_average_precision > 200 * present_NS.mean()
 
 
 def test_attentions_per_label_start_as_the_mean_region() -> None:

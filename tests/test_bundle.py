@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
+from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 from lesa.bundle import CARD, GRAPH, LABELS, MANIFEST, Bundle, open_bundle, write_bundle
 from lesa.cli.export import export
 from lesa.errors import LesaError
@@ -26,9 +27,7 @@ from lesa.learn.evaluate import evaluate_run, write_evaluation
 from lesa.learn.export import export_run
 from lesa.learn.regions.projection import Extractor
 from lesa.learn.run import Run, load_model
-from lesa.tag_files import tag_entry
 from lesa.tagger import Tagger
-from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
 RUNS: dict[str, dict[str, object]] = {
     "published, raw regions": {"recipe": "published", "regions": "raw"},
@@ -85,7 +84,7 @@ def test_its_scores_on_real_photos_are_pytorchs(
             by_region_R = by_region_BRC[b, :, c]
             # The gain of a code is what makes its attention's mean of the regions its dot product.
             gain = output.by_attention_BMC[b, winner_BC[b, c], c] / (attention_R @ by_region_R)
-            evidence_HW = (gain * by_region_R).numpy().reshape(tagger.bundle.about.grid)
+            evidence_HW = (gain * by_region_R).numpy().reshape(tagger.bundle.manifest.grid)
             if run.recipe.model.front:
                 # A region behind the front's 2 x 2 window looks half a region to the right and below.
                 padded = np.pad(evidence_HW, ((1, 0), (1, 0)), mode="edge")
@@ -116,16 +115,16 @@ def test_parents_go_from_the_bundle_into_the_tags(run: Run, collection: Path, tm
     export.main([str(run.folder), *options], standalone_mode=False)
     tags = Tagger(tmp_path / "a.lesa").tag(collection / "photos" / "cat-0.jpg", ["Cat", "cup", "sky"])
     assert {tag.label: tag.parents for tag in tags} == {"Cat": ("animal",), "cup": ("thing", "vessel"), "sky": ()}
-    assert {str(tag_entry(tag).get("parents")) for tag in tags} == {"('animal',)", "('thing', 'vessel')", "None"}
+    assert {str(tag.to_dict().get("parents")) for tag in tags} == {"('animal',)", "('thing', 'vessel')", "None"}
     for line in ("animal||cat", "animal|catt"):
         (tmp_path / "kinds.txt").write_text(f"{line}\n")
-        with pytest.raises(LesaError, match="is no path to a label of the run"):
+        with pytest.raises(LesaError, match="is not a path to a label of the run"):
             export.main([str(run.folder), *options], standalone_mode=False)
 
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:
     bundle = open_bundle(exported)
-    about = bundle.about
+    about = bundle.manifest
     assert (about.unseen, about.seen, about.words) == (UNSEEN, SEEN, ("moon", "red car"))
     assert (about.attentions, about.vector_size, about.selection) == (3, 16, "log-mean-exp")
     assert about.sources == run.recipe.vectors
@@ -156,13 +155,13 @@ def test_a_folder_of_its_members_is_the_same_bundle(exported: Path, tmp_path: Pa
 
 
 def test_the_same_content_gives_the_same_bytes(exported: Path, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "again.lesa", open_bundle(exported).about, members_of(exported))
+    write_bundle(tmp_path / "again.lesa", open_bundle(exported).manifest, members_of(exported))
     assert (tmp_path / "again.lesa").read_bytes() == exported.read_bytes()
 
 
 def assert_same(bundle: Bundle, other: Bundle) -> None:
     assert bundle.fingerprint == other.fingerprint
-    assert (bundle.about, bundle.graph, bundle.card) == (other.about, other.graph, other.card)
+    assert (bundle.manifest, bundle.graph, bundle.card) == (other.manifest, other.graph, other.card)
     np.testing.assert_array_equal(bundle.vectors_CE, other.vectors_CE)
 
 
@@ -202,7 +201,7 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "a photo too large": (lambda about: about["preprocessing"].update(size=10**9, fit="squash"), "damaged"),  # type: ignore[attr-defined]
     "two colours": (lambda about: about["preprocessing"].update(mean=[0.5, 0.5]), "damaged"),  # type: ignore[attr-defined]
     "labels no list": (lambda about: about.update(seen="cat"), "damaged"),
-    "a label twice": (lambda about: about.update(seen=["cat"] * 4), "stands twice"),
+    "a label twice": (lambda about: about.update(seen=["cat"] * 4), "appears twice"),
     "one label more": (lambda about: about.update(words=[*OTHERS]), "holds vectors of shape"),
     "another vector size": (lambda about: about.update(vector_size=8), "holds vectors of shape"),
     "a path up": (lambda about: about["members"].update({"../graph.onnx": ""}), "plain name"),  # type: ignore[attr-defined]
@@ -244,14 +243,14 @@ def test_a_pickle_in_place_of_the_labels_is_not_unpickled(exported: Path, tmp_pa
             return Path.touch, (tmp_path / "exploded",)
 
     members = members_of(exported) | {LABELS: pickle.dumps(Bomb())}
-    write_bundle(tmp_path / "a.lesa", open_bundle(exported).about, members)
+    write_bundle(tmp_path / "a.lesa", open_bundle(exported).manifest, members)
     with pytest.raises(LesaError, match=r"labels\.safetensors cannot be read"):
         open_bundle(tmp_path / "a.lesa")
     assert not (tmp_path / "exploded").exists()
 
 
 def test_means_and_graphs_of_other_shapes_are_refused(exported: Path, tmp_path: Path, collection: Path) -> None:
-    about, members = open_bundle(exported).about, members_of(exported)
+    about, members = open_bundle(exported).manifest, members_of(exported)
     labels = save({**load(members[LABELS]), "mean.0": np.zeros(7, np.float32)})
     write_bundle(tmp_path / "a.lesa", about, members | {LABELS: labels})
     with pytest.raises(LesaError, match="means of shapes"):
@@ -310,4 +309,4 @@ def test_export_on_the_command_line(run: Run, tmp_path: Path, capsys: pytest.Cap
         [str(run.folder), "-o", f"{tmp_path}/x.lesa", "--words", f"{tmp_path}/words.txt"], standalone_mode=False
     )
     assert "PyTorch" in capsys.readouterr().out
-    assert open_bundle(tmp_path / "x.lesa").about.words == ("moon", "red car")
+    assert open_bundle(tmp_path / "x.lesa").manifest.words == ("moon", "red car")

@@ -1,4 +1,4 @@
-"""Probabilities from scores: the fit against scikit-learn, the figures against hand-worked values, few and odd data."""
+"""Probabilities from scores: the fit against scikit-learn, the metrics against hand-worked values, few and odd data."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
-from lesa.calibration import Calibration, photo_level, sigmoid
+from lesa.calibration import Calibration, photo_offset, sigmoid
 from lesa.errors import LesaError
 from lesa.evaluation.rules import evaluate
 from lesa.fit_calibration import (
@@ -32,17 +32,24 @@ def made_up(photos: int = 200, labels: int = 40, own: float = 0.0, seed: int = 0
     """Labels that are present with exactly the probability that a map gives; a third of them is unseen."""
     random = np.random.default_rng(seed)
     seen_C = np.arange(labels) >= labels // 3
-    levels_N = random.normal(0.5, 0.7, photos)
-    scores_NC = random.normal(0.4 * seen_C, 1.4, (photos, labels)) + levels_N[:, None]
+    offsets_N = random.normal(0.5, 0.7, photos)
+    scores_NC = random.normal(0.4 * seen_C, 1.4, (photos, labels)) + offsets_N[:, None]
     own_C = random.normal(0, own, labels) if own else np.zeros(labels)
-    p_NC = expit(SLOPE * scores_NC + LEVEL * levels_N[:, None] + BIAS + SEEN * seen_C + own_C)
+    p_NC = expit(SLOPE * scores_NC + LEVEL * offsets_N[:, None] + BIAS + SEEN * seen_C + own_C)
     targets_NC = np.where(random.random(p_NC.shape) < p_NC, 1, -1).astype(np.int8)
-    return Labelled(tuple(f"label {c}" for c in range(labels)), seen_C, scores_NC, levels_N, targets_NC, scores_NC)
+    return Labelled(tuple(f"label {c}" for c in range(labels)), seen_C, scores_NC, offsets_N, targets_NC, scores_NC)
 
 
 def calibration(**changes: object) -> Calibration:
-    fields = {"slope": 1.0, "level": -0.5, "bias": -1.0, "seen": -0.3, "labels": {"cat": 0.7}, "threshold": 0.2}
-    return Calibration(**{**fields, "found": {}, **changes})  # type: ignore[arg-type]
+    fields = {
+        "slope": 1.0,
+        "photo_factor": -0.5,
+        "bias": -1.0,
+        "seen_bias": -0.3,
+        "labels": {"cat": 0.7},
+        "threshold": 0.2,
+    }
+    return Calibration(**{**fields, "report": {}, **changes})  # type: ignore[arg-type]
 
 
 # The fit
@@ -70,17 +77,19 @@ def test_labels_that_a_feature_separates_have_a_finite_map() -> None:
 
 def test_the_shared_map_and_the_labels_biases_are_found_again() -> None:
     shared = fit_calibration(made_up(2000), strengths=())
-    assert (shared.slope, shared.level) == pytest.approx((SLOPE, LEVEL), abs=0.08)
-    assert (shared.bias, shared.seen) == pytest.approx((BIAS, SEEN), abs=0.08)
+    assert (shared.slope, shared.photo_factor) == pytest.approx((SLOPE, LEVEL), abs=0.08)
+    assert (shared.bias, shared.seen_bias) == pytest.approx((BIAS, SEEN), abs=0.08)
     assert shared.labels == {}
-    assert shared.found["after"]["all"]["ece"] < 0.01
+    assert shared.report["after"]["all"]["ece"] < 0.01
 
     labelled = made_up(2000, own=1.0)
     with_own = fit_calibration(labelled)
-    assert with_own.found["after"]["all"]["log_loss"] < fit_calibration(labelled, ()).found["after"]["all"]["log_loss"]
+    assert (
+        with_own.report["after"]["all"]["log_loss"] < fit_calibration(labelled, ()).report["after"]["all"]["log_loss"]
+    )
     # Each label as often as its probabilities say.
     biases_C = with_own.biases(labelled.names, labelled.seen_C.tolist())
-    p_NC = expit(with_own.slope * labelled.scores_NC + with_own.level * labelled.levels_N[:, None] + biases_C)
+    p_NC = expit(with_own.slope * labelled.scores_NC + with_own.photo_factor * labelled.offsets_N[:, None] + biases_C)
     np.testing.assert_allclose(p_NC.mean(axis=0), (labelled.targets_NC > 0).mean(axis=0), atol=0.005)
 
 
@@ -88,9 +97,9 @@ def test_own_biases_are_the_most_probable_under_their_prior() -> None:
     labelled, strength = made_up(60, own=1.0), 2.0
     labelled.targets_NC[::7, ::3] = 0
     made = fit_calibration(labelled, (strength,))
-    fixed_NC = made.slope * labelled.scores_NC + made.level * labelled.levels_N[:, None] + made.bias
+    fixed_NC = made.slope * labelled.scores_NC + made.photo_factor * labelled.offsets_N[:, None] + made.bias
     for c, name in enumerate(labelled.names):
-        logits_N, targets_N = fixed_NC[:, c] + made.seen * labelled.seen_C[c], labelled.targets_NC[:, c]
+        logits_N, targets_N = fixed_NC[:, c] + made.seen_bias * labelled.seen_C[c], labelled.targets_NC[:, c]
         known_N = targets_N != 0
 
         def loss(own: float, z_P: np.ndarray = logits_N[known_N], signs_P: np.ndarray = targets_N[known_N]) -> float:
@@ -115,19 +124,19 @@ def test_labels_that_are_not_known_do_not_count() -> None:
         targets_NC=np.hstack([labelled.targets_NC, np.zeros_like(labelled.targets_NC)]),
     )
     one, other = fit_calibration(labelled, ()), fit_calibration(doubled, ())
-    assert (one.slope, one.level, one.bias, one.seen) == pytest.approx(
-        (other.slope, other.level, other.bias, other.seen), rel=1e-9
+    assert (one.slope, one.photo_factor, one.bias, one.seen_bias) == pytest.approx(
+        (other.slope, other.photo_factor, other.bias, other.seen_bias), rel=1e-9
     )
     assert one.threshold == other.threshold
-    assert one.found["after"]["all"]["log_loss"] == other.found["after"]["all"]["log_loss"]
+    assert one.report["after"]["all"]["log_loss"] == other.report["after"]["all"]["log_loss"]
 
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_without_a_second_kind_of_labels_there_is_no_offset(seen: bool) -> None:
     labelled = made_up(40)
     made = fit_calibration(replace(labelled, seen_C=np.full(len(labelled.names), seen)))
-    assert made.seen == pytest.approx(0, abs=0.1)
-    assert set(made.found["after"]) == {"all", "seen" if seen else "unseen"}
+    assert made.seen_bias == pytest.approx(0, abs=0.1)
+    assert set(made.report["after"]) == {"all", "seen" if seen else "unseen"}
 
 
 def test_data_that_say_nothing_are_refused() -> None:
@@ -149,12 +158,12 @@ def test_what_is_reported_and_chosen_is_of_photos_that_were_held_out() -> None:
     labelled = made_up(12)
     made = fit_calibration(labelled, (0.01,))
     assert made.labels == {}
-    shared_NC = made.slope * labelled.scores_NC + made.level * labelled.levels_N[:, None]
+    shared_NC = made.slope * labelled.scores_NC + made.photo_factor * labelled.offsets_N[:, None]
     fitted = reliability(shared_NC + made.biases(labelled.names, labelled.seen_C.tolist()), labelled.targets_NC)
-    assert made.found["after"]["all"]["log_loss"] > fitted.log_loss
+    assert made.report["after"]["all"]["log_loss"] > fitted.log_loss
 
 
-# The figures
+# The metrics
 
 
 @given(
@@ -211,7 +220,7 @@ def test_no_threshold_has_a_greater_f1(pairs: list[tuple[float, bool]]) -> None:
 
 @given(scores=arrays.arrays(np.float64, st.integers(1, 20), elements=st.floats(-900, 900)))
 def test_a_level_is_scipys_log_mean_exp_of_any_scores(scores: np.ndarray) -> None:
-    assert photo_level(scores) == pytest.approx(logsumexp(scores) - np.log(len(scores)))
+    assert photo_offset(scores) == pytest.approx(logsumexp(scores) - np.log(len(scores)))
     np.testing.assert_allclose(sigmoid(scores), expit(scores), rtol=1e-12, atol=1e-300)
 
 
@@ -262,7 +271,7 @@ def test_numbers_that_give_no_probabilities_are_refused(change: dict[str, object
         {"format": "lesa-calibration-1", "slope": 1},
         {**calibration().to_dict(), "labels": ["cat"]},
         {**calibration().to_dict(), "slope": "steep"},
-        {**calibration().to_dict(), "found": 1},
+        {**calibration().to_dict(), "report": 1},
     ],
     ids=str,
 )

@@ -75,9 +75,7 @@ def test_a_table_of_several_blocks_is_read_whole(tmp_path: Path, name: str) -> N
 
 
 def test_tensorflow_is_not_imported() -> None:
-    code = (
-        "import sys, lesa.learn.tensorflow.checkpoint; sys.exit('tensorflow' in sys.modules)"
-    )
+    code = "import sys, lesa.learn.tensorflow.checkpoint; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.small_run import save_backbone
 from lesa.files import read_json
 from lesa.learn.regions.store import RegionStore, read_failed
-from small_run import save_backbone
 
 Lesa = Callable[..., int]
 # scikit-image carries these photos in its package; crops of them make a small collection.
@@ -77,10 +77,10 @@ def test_own_photos_go_from_files_to_pictures(
     assert lesa("evaluate", run, "-k", "1", "-k", "2", "--rules", "lesa", "--rules", "sklearn", "--per-label") == 0
     table = capsys.readouterr().out
     assert all(word in table for word in ("ZSL", "GZSL", "seen", "F1@2", "mAP", "positives/image", "animal"))
-    judged = read_json(run / "evaluation.json")["reports"]
-    assert list(judged) == ["lesa", "sklearn"]
-    assert (judged["lesa"]["ZSL"]["labels"], judged["lesa"]["ZSL"]["images"]) == (3, 12)
-    assert f"{judged['lesa']['ZSL']['mean_average_precision']:.2f}" in table
+    evaluated = read_json(run / "evaluation.json")["reports"]
+    assert list(evaluated) == ["lesa", "sklearn"]
+    assert (evaluated["lesa"]["ZSL"]["labels"], evaluated["lesa"]["ZSL"]["images"]) == (3, 12)
+    assert f"{evaluated['lesa']['ZSL']['mean_average_precision']:.2f}" in table
 
     shown = ("show", run, collection / "photos" / "cat-00.jpg", collection / "photos" / "broken.jpg")
     assert lesa(*shown, "-o", collection / "shown", "--top", "2") == 0

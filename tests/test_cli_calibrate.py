@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
 
+from helpers.small_run import SEEN, UNSEEN, make_collection, make_run
 from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, MANIFEST, open_bundle, with_calibration
 from lesa.calibration import Calibration
 from lesa.cli.tag import tag as tag_command
@@ -24,7 +25,6 @@ from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, write_dataset
 from lesa.learn.export import export_run
 from lesa.tagger import Tagger
-from small_run import SEEN, UNSEEN, make_collection, make_run
 
 NAMES = UNSEEN + SEEN
 Lesa = Callable[..., int]
@@ -52,7 +52,7 @@ def known(collection: Path) -> dict[str, list[str]]:
 @pytest.fixture
 def made() -> Calibration:
     labels = {"cat": 0.7, "animal": -1.0}
-    return Calibration(0.8, -0.4, -1.0, -0.3, labels, threshold=0.2, found={"photos": 30})
+    return Calibration(0.8, -0.4, -1.0, -0.3, labels, threshold=0.2, report={"photos": 30})
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_calibrated_bundle_is_the_bundle_with_a_calibration(
     plain, bundle = open_bundle(collection / "small.lesa"), open_bundle(calibrated)
     assert plain.calibration is None
     assert bundle.calibration == made
-    assert (bundle.about, bundle.graph, bundle.card) == (plain.about, plain.graph, plain.card)
+    assert (bundle.manifest, bundle.graph, bundle.card) == (plain.manifest, plain.graph, plain.card)
     np.testing.assert_array_equal(bundle.vectors_CE, plain.vectors_CE)
     # Codes and scores are the same: an index of the one is an index of the other.
     assert bundle.fingerprint == plain.fingerprint
@@ -193,8 +193,8 @@ def test_labelled_photos_make_a_calibrated_bundle(
     assert lesa(*command) == 0
     found = open_bundle(tmp_path / "my-calibrated.lesa").calibration
     assert found is not None
-    assert f"{found.found['after']['all']['ece']:.2%}" in capsys.readouterr().out
-    assert found.found["after"]["all"]["log_loss"] < found.found["before"]["all"]["log_loss"]
+    assert f"{found.report['after']['all']['ece']:.2%}" in capsys.readouterr().out
+    assert found.report["after"]["all"]["log_loss"] < found.report["before"]["all"]["log_loss"]
     assert bundle.read_bytes() == (collection / "small.lesa").read_bytes()
 
     assert lesa(*command) == 2
@@ -213,7 +213,7 @@ def test_before_is_what_the_bundle_says_already(
     labelled = score_photos(tagger, files, targets_NC, NAMES, failed=print)
     tags = {tag.label: tag.probability for tag in tagger.tag(files[0], top=None)}
     assert dict(zip(NAMES, expit(labelled.before_NC[0]).tolist(), strict=True)) == pytest.approx(tags)
-    assert fit_calibration(labelled, ()).found["measured"].startswith("before: the bundle's own calibration;")
+    assert fit_calibration(labelled, ()).report["measured"].startswith("before: the bundle's own calibration;")
 
 
 def test_a_prepared_data_set_is_labelled_photos_too(
@@ -248,7 +248,7 @@ def test_what_rows_say_and_do_not_say(
     assert "gone.jpg does not exist" in printed.err
     found = open_bundle(tmp_path / "a.lesa").calibration
     assert found is not None
-    assert (found.found["photos"], found.found["present_labels_a_photo"]) == (24, 2.0)
+    assert (found.report["photos"], found.report["present_labels_per_photo"]) == (24, 2.0)
     assert set(found.labels) <= set(NAMES)
 
     (tmp_path / "words.txt").write_text("CAT\ncat\nred car\n")

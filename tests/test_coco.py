@@ -234,10 +234,10 @@ def test_a_file_that_is_no_json_is_named(root: Path, text: str) -> None:
 )
 def test_json_of_another_form_is_named(root: Path, key: str, value: Any) -> None:
     path = write(root / "annotations" / "instances_val2014.json", {**instances(VAL, "val"), key: value})
-    with pytest.raises(LesaError, match=r"instances_val2014\.json is no file of COCO instances .*expected `images`"):
+    with pytest.raises(LesaError, match=r"instances_val2014\.json is not a file of COCO instances .*expected `images`"):
         prepare_coco(root)
     write(path, [1])
-    with pytest.raises(LesaError, match="is no file of COCO instances"):
+    with pytest.raises(LesaError, match="is not a file of COCO instances"):
         prepare_coco(root)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
-from lesa.evaluation.bootstrap import draw_figures
+from lesa.evaluation.bootstrap import draw_metrics
 from lesa.files import read_json
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import evaluate_run
@@ -89,32 +89,32 @@ def test_the_grid_is_decided_without_unseen_labels_and_test_photos(compared: Pat
 def test_the_figures_are_those_of_an_evaluation(compared: Path) -> None:
     folder = compared / "LESA" / "seed-1"
     expected = evaluate_run(open_run(folder)).reports["lesa"]
-    judged = read_json(folder / "judged.json")
+    evaluated = read_json(folder / "evaluation.json")
     for task, report in expected.items():
-        assert judged["figures"][task] == pytest.approx(report.figures())
-        assert all(len(values) == 200 for values in judged["draws"][task].values())
-    assert judged["seconds"] > 0
-    assert judged["memory"] > 1e8
+        assert evaluated["metrics"][task] == pytest.approx(report.metrics())
+        assert all(len(values) == 200 for values in evaluated["draws"][task].values())
+    assert evaluated["seconds"] > 0
+    assert evaluated["memory"] > 1e8
 
 
 def test_the_ceiling_learns_unseen_labels_and_is_judged_by_the_same_tasks(compared: Path) -> None:
-    ceiling, plain = (read_json(compared / name / "seed-0" / "judged.json") for name in ("ceiling", "mean pool"))
-    assert list(ceiling["figures"]) == ["ZSL", "GZSL", "seen"]
-    assert ceiling["figures"]["ZSL"]["mAP"] > plain["figures"]["ZSL"]["mAP"]
+    ceiling, plain = (read_json(compared / name / "seed-0" / "evaluation.json") for name in ("ceiling", "mean pool"))
+    assert list(ceiling["metrics"]) == ["ZSL", "GZSL", "seen"]
+    assert ceiling["metrics"]["ZSL"]["mAP"] > plain["metrics"]["ZSL"]["mAP"]
 
 
 def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Path) -> None:
     names = ("LESA", "mean pool", "ceiling")
-    results = {name: [read_json(compared / name / f"seed-{s}" / "judged.json") for s in (0, 1)] for name in names}
+    results = {name: [read_json(compared / name / f"seed-{s}" / "evaluation.json") for s in (0, 1)] for name in names}
     by_chance = chance(read_comparison(config).dataset)
     table = (compared / "table.md").read_text(encoding="utf-8")
     assert table == markdown(results, by_chance, "LESA")
     row = next(line for line in table.splitlines() if line.startswith("| mean pool |"))
-    values = [run["figures"]["ZSL"]["mAP"] for run in results["mean pool"]]
+    values = [run["metrics"]["ZSL"]["mAP"] for run in results["mean pool"]]
     assert f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" in row
     found = difference(results["mean pool"], results["LESA"], "ZSL", "mAP")
     assert found.value == pytest.approx(
-        np.mean(values) - np.mean([r["figures"]["ZSL"]["mAP"] for r in results["LESA"]])
+        np.mean(values) - np.mean([r["metrics"]["ZSL"]["mAP"] for r in results["LESA"]])
     )
     assert f"{found.value:+.1f}" in row
     # The interval is that of averaged draws, made here from the scores themselves.
@@ -122,22 +122,22 @@ def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Pa
     for name in ("mean pool", "LESA"):
         runs = [evaluate_run(open_run(compared / name / f"seed-{seed}")) for seed in (0, 1)]
         unseen = runs[0].vocabulary.unseen_columns
-        figures = [draw_figures(run.scores_NC[:, unseen], run.targets_NC[:, unseen])["mAP"] for run in runs]
-        drawn[name] = np.mean(figures, axis=0)
+        metrics = [draw_metrics(run.scores_NC[:, unseen], run.targets_NC[:, unseen])["mAP"] for run in runs]
+        drawn[name] = np.mean(metrics, axis=0)
     half = 1.959964 * (drawn["mean pool"] - drawn["LESA"]).std(ddof=1)
     assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=1e-3)
     assert 0 < by_chance["ZSL"]["mAP"] < 10
-    with (compared / "figures.csv").open(newline="", encoding="utf-8") as file:
+    with (compared / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 2 * 3 * 8
-    assert (compared / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (compared / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_second_call_trains_nothing_again(compared: Path, config: Path, lesa: Lesa) -> None:
-    before = {path: path.stat().st_mtime_ns for path in compared.rglob("judged.json")}
+    before = {path: path.stat().st_mtime_ns for path in compared.rglob("evaluation.json")}
     assert len(before) == 8
     assert lesa("compare", config, "-o", compared) == 0
-    assert {path: path.stat().st_mtime_ns for path in compared.rglob("judged.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in compared.rglob("evaluation.json")} == before
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(
     error = capsys.readouterr().err
     assert "other/seed-0" in error
     assert "nowhere.txt" in error
-    assert (tmp_path / "out" / "LESA" / "seed-0" / "judged.json").exists()
+    assert (tmp_path / "out" / "LESA" / "seed-0" / "evaluation.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_damaged_description_is_refused(tmp_path: Path, key: str) -> None:
             read_dataset(tmp_path)
 
 
-def test_counts_tell_photos_labels_and_present_labels_a_photo() -> None:
+def test_counts_tell_photos_labels_and_present_labels_per_photo() -> None:
     assert counts(example())["train"] == {
         "photos": 3,
         "seen labels": 2,
@@ -211,7 +211,7 @@ def test_what_is_no_photo_is_left_out_and_listed(flickr: Path) -> None:
         ("a.jpg A dog", r"token\.txt:2: expected `photo#number<TAB>caption`, found 'a.jpg A dog'"),
         ("a.jpg#x\tA dog", r"token\.txt:2: expected"),
         ("\ta dog", r"token\.txt:2: expected"),
-        ("1.jpg#0\tA dog", r"token\.txt:2: caption 0 of '1\.jpg' stands twice"),
+        ("1.jpg#0\tA dog", r"token\.txt:2: caption 0 of '1\.jpg' appears twice"),
     ],
 )
 def test_a_malformed_caption_line_is_named(flickr: Path, line: str, message: str) -> None:
@@ -318,7 +318,7 @@ def test_without_a_split_the_rule_decides(album: Path) -> None:
     ("content", "message"),
     [
         ("photo,labels\n2.jpg,dgo\n", r"labels\.csv:2: label 'dgo' is in neither list of labels; did you mean 'dog'"),
-        ("photo,labels\n2.jpg,dog\n2.jpg,zebra\n", r"labels\.csv:3: photo '2\.jpg' stands twice"),
+        ("photo,labels\n2.jpg,dog\n2.jpg,zebra\n", r"labels\.csv:3: photo '2\.jpg' appears twice"),
         ("photo,labels\n2.jpg,dog;-dog\n", r"labels\.csv:2: label 'dog' is both present and absent"),
         ("photo,labels\n../x.jpg,dog\n", r"labels\.csv:2: photo '\.\./x\.jpg' must be a path inside"),
         ("photo,labels\n/x.jpg,dog\n", "must be a path inside"),
@@ -364,7 +364,7 @@ def test_label_files_that_cannot_be_used_are_named(album: Path) -> None:
     with pytest.raises(LesaError, match=r"seen\.txt names no seen label"):
         prepare_album(album, "labels.csv", CSV)
     (album / "seen.txt").write_text("zebra\n")
-    with pytest.raises(LesaError, match="'zebra' stands twice in the vocabulary"):
+    with pytest.raises(LesaError, match="'zebra' appears twice in the vocabulary"):
         prepare_album(album, "labels.csv", CSV)
 
 

@@ -48,7 +48,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
     bundle = open_bundle("default")
     assert EMBEDDED.stat().st_size <= 12_000_000
     assert bundle.calibration is not None
-    assert bundle.calibration.found["method"]
+    assert bundle.calibration.report["method"]
     assert bundle.card == (Path(__file__).parents[1] / "docs" / "default-bundle.md").read_text(encoding="utf-8")
     for words in ("Flickr8k", "Apache-2.0", "WordNet", "mAP", "Limits"):
         assert words in bundle.card

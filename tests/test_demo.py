@@ -166,12 +166,12 @@ def test_the_whole_demo_takes_under_three_minutes_and_attention_earns_its_keep(t
     run_demo(tmp_path, lambda _: None)
     assert time.monotonic() - begin < 180
 
-    def figures(title):
+    def metrics(title):
         folder, _ = demo.RUNS[title]
         evaluation = json.loads((tmp_path / "runs" / folder / "evaluation.json").read_text(encoding="utf-8"))
         return evaluation["reports"]["lesa"]
 
     # Chance is 3.4 and 1.5.
-    assert figures("LESA, published")["ZSL"]["f1"]["5"] > 10
-    assert figures("LESA, published")["GZSL"]["f1"]["5"] > 20
-    assert figures(MAIN)["ZSL"]["f1"]["5"] > figures(CONTROL)["ZSL"]["f1"]["5"] + 1
+    assert metrics("LESA, published")["ZSL"]["f1"]["5"] > 10
+    assert metrics("LESA, published")["GZSL"]["f1"]["5"] > 20
+    assert metrics(MAIN)["ZSL"]["f1"]["5"] > metrics(CONTROL)["ZSL"]["f1"]["5"] + 1

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from lesa.errors import LesaError
-from lesa.images import Preprocessing, list_photos, open_photo, prepare
+from lesa.images import Preprocessing, list_photos, open_photo, to_pixels
 from lesa.learn.regions import store as features
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.extract import Summary, extract
@@ -71,7 +71,7 @@ def test_rows_are_what_pytorch_gives_for_each_photo(photos, tmp_path):
     store = RegionStore.open(tmp_path / "store")
     assert store.names == tuple(name for name in names if name not in {"03.png", "10.png"})
     assert (store.grid, store.size, len(store)) == ((2, 2), 5, 9)
-    pixels = np.stack([prepare(open_photo(photos / name), PLAIN) for name in store.names])
+    pixels = np.stack([to_pixels(open_photo(photos / name), PLAIN) for name in store.names])
     expected_BRD = backbone.module(torch.from_numpy(pixels)).detach().numpy()
     np.testing.assert_allclose(store.read(range(9)), expected_BRD, rtol=2**-11, atol=1e-6)
 
@@ -284,7 +284,7 @@ def test_real_photos_become_regions(shared, tmp_path):
     names = list_photos(root)[:10]
     assert extract(root, names, tmp_path, backbone) == Summary(done=10, failed=0)
     store = RegionStore.open(tmp_path)
-    pixels = np.stack([prepare(open_photo(root / name), backbone.preprocessing) for name in names])
+    pixels = np.stack([to_pixels(open_photo(root / name), backbone.preprocessing) for name in names])
     with torch.inference_mode():
         expected_BRD = backbone.module(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(store.read(store.index(names)), expected_BRD, atol=5e-3)

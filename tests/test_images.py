@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lesa.errors import LesaError
-from lesa.images import Preprocessing, list_photos, open_photo, prepare, seen_box
+from lesa.images import Preprocessing, crop_box, list_photos, open_photo, to_pixels
 
 PLAIN = Preprocessing("squash", 8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0, "bilinear")
 CROP = Preprocessing("crop", 16, 12, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 1 / 255, "bicubic")
@@ -118,13 +118,13 @@ def test_more_pixels_than_pillows_limit_are_refused(tmp_path, monkeypatch, side)
 def test_a_photo_too_narrow_to_cut_is_refused_before_it_grows():
     narrow = Image.new("RGB", (1, 2_000_000))
     with pytest.raises(LesaError, match="1 x 2000000 pixels is too narrow"):
-        prepare(narrow, CROP)
-    assert prepare(narrow.crop((0, 0, 1, 50)), PLAIN).shape == (3, 8, 8)
+        to_pixels(narrow, CROP)
+    assert to_pixels(narrow.crop((0, 0, 1, 50)), PLAIN).shape == (3, 8, 8)
 
 
 def test_squash_at_the_exact_size_keeps_every_value():
     pixels = noise(8, 8)
-    prepared = prepare(Image.fromarray(pixels), PLAIN)
+    prepared = to_pixels(Image.fromarray(pixels), PLAIN)
     assert prepared.dtype == np.float32
     assert np.array_equal(prepared, pixels.transpose(2, 0, 1))
 
@@ -133,7 +133,7 @@ def test_values_are_scaled_then_normalised():
     settings = Preprocessing("squash", 8, 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 1 / 255, "bilinear")
     pixels = noise(8, 8)
     expected = (pixels / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
-    np.testing.assert_allclose(prepare(Image.fromarray(pixels), settings), expected.transpose(2, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(to_pixels(Image.fromarray(pixels), settings), expected.transpose(2, 0, 1), atol=1e-6)
 
 
 def test_crop_takes_the_centre():
@@ -141,20 +141,20 @@ def test_crop_takes_the_centre():
     pixels = noise(16, 20)
     settings = Preprocessing("crop", 16, 12, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0, "bicubic")
     expected = pixels[2:14, 4:16].transpose(2, 0, 1)
-    assert np.array_equal(prepare(Image.fromarray(pixels), settings), expected)
+    assert np.array_equal(to_pixels(Image.fromarray(pixels), settings), expected)
 
 
 def test_squash_takes_the_whole_photo():
     left_black = np.repeat(np.array([[[0] * 3] * 50 + [[255] * 3] * 50], dtype=np.uint8), 20, axis=0)
-    prepared = prepare(Image.fromarray(left_black), PLAIN)
+    prepared = to_pixels(Image.fromarray(left_black), PLAIN)
     assert (prepared[:, :, :3] == 0).all()
     assert (prepared[:, :, 5:] == 255).all()
 
 
 @given(st.integers(1, 90), st.integers(1, 90))
 def test_crop_of_any_photo_is_a_square_inside_it(width, height):
-    assert prepare(Image.new("RGB", (width, height)), CROP).shape == (3, 12, 12)
-    left, top, right, bottom = seen_box((width, height), CROP)
+    assert to_pixels(Image.new("RGB", (width, height)), CROP).shape == (3, 12, 12)
+    left, top, right, bottom = crop_box((width, height), CROP)
     assert 0 <= left < right <= width + 1e-6
     assert 0 <= top < bottom <= height + 1e-6
     # Three quarters of the short side; the long side is rounded to whole pixels.
@@ -162,7 +162,7 @@ def test_crop_of_any_photo_is_a_square_inside_it(width, height):
 
 
 def test_squash_sees_all():
-    assert seen_box((30, 17), PLAIN) == (0, 0, 30, 17)
+    assert crop_box((30, 17), PLAIN) == (0, 0, 30, 17)
 
 
 @pytest.mark.shared
@@ -178,7 +178,7 @@ def test_pixels_agree_with_transformers(shared):
     for size in [photo.size, (613, 457), (333, 501), (100, 70)]:
         image = photo.resize(size)
         expected = processor(image, return_tensors="np")["pixel_values"][0]
-        np.testing.assert_allclose(prepare(image, settings), expected, atol=1e-6)
+        np.testing.assert_allclose(to_pixels(image, settings), expected, atol=1e-6)
 
 
 def test_a_square_larger_than_the_short_side_is_refused():

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import oracle
+from helpers import oracle
 from lesa.learn.losses import (
     contrastive_loss,
     distribution_loss,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-import oracle
+from helpers import oracle
 from lesa.learn.losses import logistic_loss, ranking_loss, ranknet_loss, warp_loss
 from test_losses import Written
 from test_model import difference

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import oracle
+from helpers import oracle
 from lesa.errors import LesaError
 from lesa.learn.methods import build_model
 from lesa.learn.model import ModelConfig, Output

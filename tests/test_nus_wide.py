@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.nus_wide_tree import CONCEPTS, NO_TAGS, TWINS, build_nus_wide, write_lines
 from lesa.errors import LesaError
 from lesa.files import read_lines, sha256
 from lesa.labels import are_twins
 from lesa.learn.datasets import nus_wide
 from lesa.learn.datasets.dataset import read_dataset, write_dataset
 from lesa.learn.datasets.nus_wide import BLOCK, FILES, prepare_nus_wide
-from nus_wide_tree import CONCEPTS, NO_TAGS, TWINS, build_nus_wide, write_lines
 
 PHOTOS = "ImageList/Imagelist.txt"
 TRAIN = "ImageList/TrainImagelist.txt"
@@ -276,7 +276,7 @@ def change(path: Path, line: int, old: str, new: str) -> None:
             2,
             "actor\\0002_2124494180",
             "actor/0001_2124494179",
-            r"Imagelist\.txt:2: 'actor/0001_.* stands twice",
+            r"Imagelist\.txt:2: 'actor/0001_.* appears twice",
         ),
         (PHOTOS, 2, "actor\\", "..\\..\\", r"Imagelist\.txt:2: expected a photo such as .*, found '\.\./\.\./0002"),
         (PHOTOS, 2, "actor\\", "C:\\actor\\", r"Imagelist\.txt:2: expected a photo such as"),
@@ -288,7 +288,7 @@ def change(path: Path, line: int, old: str, new: str) -> None:
             r"TrainImagelist\.txt:3: .*9\.jpg is not in .*Imagelist\.txt: take both lists from",
         ),
         (TEST, 3, ".jpg", "9.jpg", r"TestImagelist\.txt:3: .*9\.jpg is not in"),
-        (CONCEPT_LIST, 2, "animal", "airport", r"Concepts81\.txt:2: 'airport' stands twice"),
+        (CONCEPT_LIST, 2, "animal", "airport", r"Concepts81\.txt:2: 'airport' appears twice"),
         (
             ALL_TAGS,
             4,
@@ -313,7 +313,7 @@ def test_a_line_that_makes_a_row_unclear_is_named(
 def test_a_tag_that_stands_twice_is_named(root: Path) -> None:
     tags = lines_of(root / TAG_LIST)
     write_lines(root / TAG_LIST, [*tags[:-1], tags[0]])
-    with pytest.raises(LesaError, match=r"TagList1k\.txt:1000: .* stands twice"):
+    with pytest.raises(LesaError, match=r"TagList1k\.txt:1000: .* appears twice"):
         prepare_nus_wide(root)
 
 

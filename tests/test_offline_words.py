@@ -104,4 +104,4 @@ def test_hyphens_and_plurals_find_the_carried_name(tmp_path: Path) -> None:
     names = ["hot_dog", "hot-dog", "Hot-dogs", "potatoes", "fire-engines"]
     labels = tagger.labels(names)
     assert labels.composed == ()
-    assert [tagger.carried(name) for name in names] == ["hot dog", "hot dog", "hot dog", "potato", "fire engine"]
+    assert [tagger.canonical(name) for name in names] == ["hot dog", "hot dog", "hot dog", "potato", "fire engine"]

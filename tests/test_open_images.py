@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.open_images_tree import DESCRIPTIONS, OTHERS, TRAINABLE, build_open_images
 from lesa.errors import LesaError
 from lesa.learn.datasets import open_images, open_images_files
 from lesa.learn.datasets.dataset import Dataset, read_dataset, write_dataset
@@ -21,7 +22,6 @@ from lesa.learn.datasets.open_images import (
     read_mids,
 )
 from lesa.learn.datasets.open_images_files import chunks, parse_annotations
-from open_images_tree import DESCRIPTIONS, OTHERS, TRAINABLE, build_open_images
 
 HEADER = "ImageID,Source,LabelName,Confidence\n"
 IMAGE = "000002b66c9c498e"

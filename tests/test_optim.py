@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 
-import oracle
+from helpers import oracle
 from lesa.learn.losses import lesa_loss
 from lesa.learn.optim import LearningRateRule, RMSpropTF
 from test_model import B, C, D, E, R, config_of, difference, model_with, variables_of
@@ -169,9 +169,9 @@ def test_rmsprop_goes_on_from_its_saved_state_to_the_bit() -> None:
 
 def test_the_learning_rate_falls_with_the_average_then_waits() -> None:
     rule = LearningRateRule(rate=1.0, floor=1e-3, patience=2)
-    #        figure  average after                   rate
+    #        metric  average after                   rate
     course = [
-        (0.50, 0.5, 1.0),  # the first figure is the average
+        (0.50, 0.5, 1.0),  # the first metric is the average
         (0.60, 0.53, 1.0),  # .7 * .5 + .3 * .6: risen
         (0.50, 0.521, 0.8),  # .7 * .53 + .3 * .5: fallen
         (0.10, 0.3947, 0.8),  # fallen, the first evaluation of patience
@@ -182,39 +182,39 @@ def test_the_learning_rate_falls_with_the_average_then_waits() -> None:
         (0.30, 0.280930229, 0.64),  # risen
         (0.28, 0.2806511603, 0.512),  # fallen
     ]
-    for figure, average, rate in course:
-        assert rule.update(figure) == pytest.approx(rate)
+    for metric, average, rate in course:
+        assert rule.update(metric) == pytest.approx(rate)
         assert rule.average == pytest.approx(average)
 
 
 def test_the_learning_rate_of_the_paper_waits_five_evaluations() -> None:
     rule = LearningRateRule(rate=1e-3, floor=1e-6)
-    rates = [rule.update(figure) for figure in np.linspace(1, 0, 15)]
+    rates = [rule.update(metric) for metric in np.linspace(1, 0, 15)]
     falls = [i for i in range(1, 15) if rates[i] < rates[i - 1]]
     assert falls == [1, 7, 13]
     assert rates[-1] == pytest.approx(1e-3 * 0.8**3)
 
 
 @given(
-    figures=st.lists(st.floats(0, 1), max_size=60),
+    metrics=st.lists(st.floats(0, 1), max_size=60),
     patience=st.integers(0, 6),
     floor=st.floats(1e-3, 1.0),
 )
 def test_the_learning_rate_only_falls_a_fifth_at_a_time_and_not_below_its_floor(
-    figures: list[float], patience: int, floor: float
+    metrics: list[float], patience: int, floor: float
 ) -> None:
     rule = LearningRateRule(rate=1.0, floor=floor, patience=patience)
-    rates = [1.0, *(rule.update(figure) for figure in figures)]
+    rates = [1.0, *(rule.update(metric) for metric in metrics)]
     falls = [i for i in range(1, len(rates)) if rates[i] != rates[i - 1]]
     assert all(rates[i] == max(0.8 * rates[i - 1], floor) for i in falls)
     assert all(later - earlier > patience for earlier, later in itertools.pairwise(falls))
 
 
 def test_the_rule_continues_from_its_saved_fields() -> None:
-    figures = np.random.default_rng(0).random(20)
+    metrics = np.random.default_rng(0).random(20)
     through, saved = LearningRateRule(1.0, 1e-3), LearningRateRule(1.0, 1e-3)
-    for figure in figures[:9]:
-        through.update(figure)
-        saved.update(figure)
+    for metric in metrics[:9]:
+        through.update(metric)
+        saved.update(metric)
     resumed = LearningRateRule(**vars(saved))
-    assert [resumed.update(f) for f in figures[9:]] == [through.update(f) for f in figures[9:]]
+    assert [resumed.update(f) for f in metrics[9:]] == [through.update(f) for f in metrics[9:]]

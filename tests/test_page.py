@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.small_run import SEEN, UNSEEN
+from helpers.small_server import CALIBRATION, Client, serving
 from lesa.tagger import Tagger
 from lesa.web.limits import Limits
-from small_run import SEEN, UNSEEN
-from small_server import CALIBRATION, Client, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route

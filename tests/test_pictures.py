@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.small_run import make_collection, make_run
 from lesa.bundle import open_bundle, write_bundle
 from lesa.cli.show import show as show_command
-from lesa.codes import Codes, hot_box
+from lesa.codes import Codes, peak_box
 from lesa.drawing import CAPTION
 from lesa.errors import LesaError
 from lesa.files import read_json
-from lesa.images import seen_box
+from lesa.images import crop_box
 from lesa.learn.export import export_run
 from lesa.pictures import Shown, tag_picture
 from lesa.tagger import Tag, Tagger
-from small_run import make_collection, make_run
 from test_bundle import members_of
 
 GRID = (4, 4)
@@ -31,7 +31,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_collection(folder)
     run = make_run(folder, folder / "run")
     export_run(run, folder / "crop.lesa", words=["moon"])
-    about = open_bundle(folder / "crop.lesa").about
+    about = open_bundle(folder / "crop.lesa").manifest
     squash = replace(about, preprocessing=replace(about.preprocessing, fit="squash"))
     write_bundle(folder / "squash.lesa", squash, members_of(folder / "crop.lesa"))
     (folder / "broken.jpg").write_bytes(b"no photo")
@@ -48,10 +48,10 @@ def show(*arguments: object) -> None:
 def test_colour_and_box_lie_where_the_region_is(
     collection: Path, fit: str, size: tuple[int, int], region: tuple[int, int]
 ) -> None:
-    about = Tagger(collection / f"{fit}.lesa").bundle.about
-    seen, found = seen_box(size, about.preprocessing), np.full(GRID, -1, np.float32)
+    about = Tagger(collection / f"{fit}.lesa").bundle.manifest
+    seen, found = crop_box(size, about.preprocessing), np.full(GRID, -1, np.float32)
     found[region] = 5
-    tag = Tag("cat", 1.0, True, found, hot_box(found.clip(min=0), seen))
+    tag = Tag("cat", 1.0, True, found, peak_box(found.clip(min=0), seen))
     photo = Image.new("RGB", size, (128, 128, 128))
     picture = tag_picture(Shown(photo, size, [tag], seen, 5.0), tag, size)
     assert picture.size == (max(size[0], 168), size[1] + CAPTION)

@@ -97,9 +97,9 @@ def test_a_projected_store_says_where_it_comes_from(store, tmp_path):
     small = RegionStore.open(tmp_path / "small")
     assert (small.names, small.grid, small.size) == (store.names, store.grid, 2)
     assert small.failed() == {"broken.jpg": "is not a photo"}
-    assert small.about["backbone"] == store.about["backbone"]
+    assert small.manifest["backbone"] == store.manifest["backbone"]
     learned = {"file": "projection.safetensors", "source_size": 6, "photos": 70, "variance_kept": kept}
-    assert small.about["projection"] == learned
+    assert small.manifest["projection"] == learned
     # Learned on the named photos, in the half precision of the store.
     expected, share = fit(iter([store.read(store.index(names))]), 2)
     assert share == pytest.approx(kept)

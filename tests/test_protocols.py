@@ -25,8 +25,8 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return scores_NC, draw(arrays(np.int8, shape, elements=st.integers(-1, 1)))
 
 
-def figures(report: Report) -> list[float]:
-    """All figures of a report in one list."""
+def metrics(report: Report) -> list[float]:
+    """All metrics of a report in one list."""
     at_k = [value for table in (report.precision, report.recall, report.f1) for value in table.values()]
     means = [report.mean_average_precision, report.weighted_mean_average_precision, report.positives_per_image]
     return [*at_k, *means, *(0.0 if each is None else each for each in report.average_precision_C)]
@@ -49,7 +49,7 @@ def test_true_and_false_are_present_and_absent() -> None:
         assert evaluate(SCORES, TARGETS > 0, rules, k=(1,)) == evaluate(SCORES, np.sign(TARGETS - 0.5), rules, k=(1,))
 
 
-# Three small cases, each figure worked out by hand.
+# Three small cases, each metric worked out by hand.
 UNLABELLED = (
     # Images 1 and 3 carry no label, label 2 was never annotated.
     np.array([[0.9, 0.1, 0.5], [0.8, 0.7, 0.2], [0.3, 0.6, 0.4], [0.2, 0.3, 0.1]]),
@@ -118,7 +118,7 @@ def test_every_preset_by_hand(
 @pytest.mark.parametrize("rules", ["biam_oi", "miil"])
 def test_rules_that_drop_every_image_judge_nothing_and_say_so(rules: str) -> None:
     report = evaluate(np.ones((2, 3)), np.full((2, 3), -1), rules, k=(1,))
-    assert (report.images, set(figures(report))) == (0, {0.0})
+    assert (report.images, set(metrics(report))) == (0, {0.0})
 
 
 def test_the_weighted_mean_counts_a_label_as_often_as_it_is_present() -> None:
@@ -130,7 +130,7 @@ def test_the_weighted_mean_counts_a_label_as_often_as_it_is_present() -> None:
 
 def test_labels_without_positives_count_0_and_break_nothing() -> None:
     report = evaluate(np.ones((2, 3)), np.full((2, 3), -1), k=(1, 3))
-    assert set(figures(report)) == {0.0}
+    assert set(metrics(report)) == {0.0}
 
 
 def test_unannotated_images_are_masked_by_lesa_and_absent_for_sklearn() -> None:
@@ -166,7 +166,7 @@ def test_the_order_of_images_does_not_count(
 ) -> None:
     order = data.draw(st.permutations(range(len(case[0]))))
     shuffled = evaluate(case[0][order], case[1][order], rules, k=(1, 3))
-    assert figures(shuffled) == pytest.approx(figures(evaluate(*case, rules, k=(1, 3))), abs=1e-10)
+    assert metrics(shuffled) == pytest.approx(metrics(evaluate(*case, rules, k=(1, 3))), abs=1e-10)
 
 
 @given(scored(), st.data())

@@ -64,8 +64,8 @@ def test_a_row_is_well_formed(row: PublishedRow) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(name_of(row)))
 def test_figures_are_percentages_with_known_names_and_the_decimals_that_the_row_says(row: PublishedRow) -> None:
-    assert row.figures
-    for name, value in row.figures.items():
+    assert row.metrics
+    for name, value in row.metrics.items():
         assert re.fullmatch(r"(P|R|F1)@\d+|(weighted )?mAP", name)
         assert 0 < value < 100
         assert value == round(value, row.decimals)
@@ -102,9 +102,9 @@ def f1_bounds(precision: float, recall: float, half: float) -> tuple[float, floa
 
 def wrong_f1(row: PublishedRow) -> set[str]:
     half = 0.5 * 10**-row.decimals + 1e-9
-    ks = [name[3:] for name in row.figures if name.startswith("F1@") and f"P@{name[3:]}" in row.figures]
-    bounds = {k: f1_bounds(row.figures[f"P@{k}"], row.figures[f"R@{k}"], half) for k in ks}
-    return {f"F1@{k}" for k, (low, high) in bounds.items() if not low <= row.figures[f"F1@{k}"] <= high}
+    ks = [name[3:] for name in row.metrics if name.startswith("F1@") and f"P@{name[3:]}" in row.metrics]
+    bounds = {k: f1_bounds(row.metrics[f"P@{k}"], row.metrics[f"R@{k}"], half) for k in ks}
+    return {f"F1@{k}" for k, (low, high) in bounds.items() if not low <= row.metrics[f"F1@{k}"] <= high}
 
 
 def test_f1_follows_from_precision_and_recall_within_rounding_except_where_the_note_says_so() -> None:

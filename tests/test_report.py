@@ -100,10 +100,10 @@ def read(page):
 
 def test_the_table_has_every_runs_figures_as_evaluated(page, evaluations):
     rows = re.findall(r'<tr class="run">.*?</tr>', page, flags=re.DOTALL)
-    for judged, row in zip(evaluations.values(), rows, strict=True):
+    for evaluated, row in zip(evaluations.values(), rows, strict=True):
         expected = [
             f"{value:.1f}"
-            for report in judged.reports["lesa"].values()
+            for report in evaluated.reports["lesa"].values()
             for value in (report.f1[3], report.f1[5], report.mean_average_precision)
         ]
         assert re.findall(r">(\d+\.\d)</td>", row) == expected
@@ -148,7 +148,7 @@ def test_chance_is_what_random_scores_get(evaluations, data):
     targets_NC = read_dataset(data / "dataset").split("test").targets.dense(columns=slice(0, 44))
     random = np.random.default_rng(0)
     drawn = [evaluate(random.random(targets_NC.shape), targets_NC) for _ in range(400)]
-    f1_3, f1_5, precision = chance(evaluations[MAIN]).figures[:3]
+    f1_3, f1_5, precision = chance(evaluations[MAIN]).metrics[:3]
     assert f1_3 == pytest.approx(np.mean([report.f1[3] for report in drawn]), rel=0.05)
     assert f1_5 == pytest.approx(np.mean([report.f1[5] for report in drawn]), rel=0.05)
     # The average precision of few photos lies a little above their share.
@@ -163,7 +163,7 @@ def test_the_ceiling_is_what_the_targets_themselves_get_as_scores(evaluations, d
     for columns in (slice(0, 44), slice(None), slice(44, None)):
         report = evaluate(targets_NC[:, columns], targets_NC[:, columns])
         expected += [report.f1[3], report.f1[5], report.mean_average_precision]
-    assert ceiling(evaluations[MAIN], split).figures == pytest.approx(expected)
+    assert ceiling(evaluations[MAIN], split).metrics == pytest.approx(expected)
 
 
 def test_labels_stand_in_the_order_of_the_main_run_and_twins_are_marked(evaluations, data):

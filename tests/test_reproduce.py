@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.nus_wide_tree import CONCEPTS, build_nus_wide
+from helpers.open_images_tree import build_open_images
+from helpers.small_run import save_backbone
 from lesa.evaluation.published import published_rows
 from lesa.evaluation.rules import RULES, evaluate
 from lesa.files import read_json, read_lines, write_json
@@ -17,9 +20,6 @@ from lesa.learn.experiments.reproduce import beside_published
 from lesa.learn.recipe import read_recipe
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import load_tensors
-from nus_wide_tree import CONCEPTS, build_nus_wide
-from open_images_tree import build_open_images
-from small_run import save_backbone
 
 Lesa = Callable[..., int]
 
@@ -71,10 +71,10 @@ def test_from_official_files_to_the_table_beside_the_published_rows(
     dataset, store = read_dataset(out / "dataset"), RegionStore.open(out / "regions")
     assert (dataset.name, len(store)) == ("nus-wide", 24)
     assert load_tensors(out / "run" / "last.safetensors")[1]["step"] == 6
-    judged = read_json(out / "evaluation.json")["reports"]
-    assert list(judged) == list(RULES)
+    evaluated = read_json(out / "evaluation.json")["reports"]
+    assert list(evaluated) == list(RULES)
     table = (out / "table.md").read_text(encoding="utf-8")
-    ours = judged["lesa"]["ZSL"]["mean_average_precision"]
+    ours = evaluated["lesa"]["ZSL"]["mean_average_precision"]
     assert f"| {ours:.2f} |" in table
     assert "| LESA (M=10) | 2020 | 25.7 | 41.1 | 31.6 |" in table
     # Ten made-up photos are not NUS-WIDE's test set, and the fingerprint tells.
@@ -94,7 +94,7 @@ def test_from_official_files_to_the_table_beside_the_published_rows(
     assert "was begun with experiment 'nus-wide', not 'nus-wide-clean'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["prepare", "extract", "train", "evaluate_run"])
+@pytest.mark.parametrize("stage", ["_prepare_dataset", "extract", "train", "evaluate_run"])
 def test_a_stopped_reproduction_goes_on_at_every_stage(
     lesa: Lesa, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -187,8 +187,8 @@ def test_open_images_from_official_files_to_the_table(
     command[command.index("--vectors") + 1] = tmp_path / "vectors.txt"
     command[command.index("--photos") + 1] = tmp_path / "root"
     assert lesa(*command) == 0
-    judged = read_json(out / "evaluation.json")["reports"]
-    assert judged["lesa"]["ZSL"]["labels"] == 5
+    evaluated = read_json(out / "evaluation.json")["reports"]
+    assert evaluated["lesa"]["ZSL"]["labels"] == 5
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "| WSABIE |" in table
     assert "## GZSL" in table
@@ -225,10 +225,10 @@ def test_the_recipes_are_the_papers(name: str) -> None:
     recipe = read_recipe(Path(__file__).parents[1] / "configs" / f"{name}.toml")
     assert (recipe.batch_size, recipe.model.attentions, recipe.optimiser.learning_rate) == (32, 10, 1e-3)
     if name == "nus-wide":
-        assert (recipe.steps, recipe.validate_every, recipe.validation_figure) == (200_000, 4000, "F1@5")
+        assert (recipe.steps, recipe.validate_every, recipe.validation_metric) == (200_000, 4000, "F1@5")
         assert recipe.optimiser.patience == 5
     else:
-        assert (recipe.epochs, recipe.validation_figure, recipe.skip_unlabelled) == (2, "mAP", True)
+        assert (recipe.epochs, recipe.validation_metric, recipe.skip_unlabelled) == (2, "mAP", True)
         assert recipe.optimiser.patience == 2
     assert EXPERIMENTS[name].data_set == name
 

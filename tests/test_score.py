@@ -26,22 +26,22 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 def test_all_rules_side_by_side_equal_the_function(
     lesa: Callable[..., int], files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = files[0].parent / "judged.json"
+    out = files[0].parent / "evaluation.json"
     assert lesa("score", *files, "--rules", "all", "-k", "1", "-k", "2", "-o", out) == 0
     matrices = [np.load(path) for path in files]
-    judged = read_json(out)["tasks"]["all labels"]
-    assert list(judged) == list(RULES)
-    for name, each in judged.items():
+    evaluated = read_json(out)["tasks"]["all labels"]
+    assert list(evaluated) == list(RULES)
+    for name, each in evaluated.items():
         assert Report.from_dict(each["report"]) == evaluate(*matrices, name, k=(1, 2))
     printed = capsys.readouterr().out
     report = evaluate(*matrices, "miil", k=(1, 2))
-    assert all(f"{value:.2f}" in printed for value in report.figures().values())
+    assert all(f"{value:.2f}" in printed for value in report.metrics().values())
     assert f"{report.positives_per_image:.3f}" in printed
 
 
 def test_unseen_columns_make_three_tasks(lesa: Callable[..., int], files: tuple[Path, Path], tmp_path: Path) -> None:
-    assert lesa("score", *files, "--unseen", 3, "-k", 1, "-o", tmp_path / "judged.json") == 0
-    tasks = read_json(tmp_path / "judged.json")["tasks"]
+    assert lesa("score", *files, "--unseen", 3, "-k", 1, "-o", tmp_path / "evaluation.json") == 0
+    tasks = read_json(tmp_path / "evaluation.json")["tasks"]
     assert {task: each["lesa"]["report"]["labels"] for task, each in tasks.items()} == {"ZSL": 3, "GZSL": 7, "seen": 4}
 
 
@@ -49,12 +49,12 @@ def test_intervals_and_the_paired_difference(
     lesa: Callable[..., int], files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "worse.npy", np.load(files[0]) - np.load(files[1]))
-    options = ["-k", "1", "--against", tmp_path / "worse.npy", "--bootstrap", 50, "-o", tmp_path / "judged.json"]
+    options = ["-k", "1", "--against", tmp_path / "worse.npy", "--bootstrap", 50, "-o", tmp_path / "evaluation.json"]
     assert lesa("score", *files, *options) == 0
-    judged = read_json(tmp_path / "judged.json")["tasks"]["all labels"]["lesa"]
+    evaluated = read_json(tmp_path / "evaluation.json")["tasks"]["all labels"]["lesa"]
     worse = evaluate(np.load(tmp_path / "worse.npy"), np.load(files[1]), k=(1,))
-    difference = judged["difference"]["mAP"]
-    expected = judged["report"]["mean_average_precision"] - worse.mean_average_precision
+    difference = evaluated["difference"]["mAP"]
+    expected = evaluated["report"]["mean_average_precision"] - worse.mean_average_precision
     assert difference["value"] == pytest.approx(expected)
     assert 0 < difference["low"] < difference["value"] < difference["high"]
     assert f"{difference['low']:+.2f} to {difference['high']:+.2f}" in capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_targets_of_0_and_1_must_be_explained(
     np.save(tmp_path / "targets01.npy", present.astype(np.int64))
     assert lesa("score", files[0], tmp_path / "targets01.npy") == 2
     assert "--zeros-absent" in capsys.readouterr().err
-    out = tmp_path / "judged.json"
+    out = tmp_path / "evaluation.json"
     assert lesa("score", files[0], tmp_path / "targets01.npy", "--zeros-absent", "-o", out) == 0
     report = Report.from_dict(read_json(out)["tasks"]["all labels"]["lesa"]["report"])
     assert report == evaluate(np.load(files[0]), np.where(present, 1, -1))
@@ -147,8 +147,8 @@ def test_a_narrow_terminal_and_brackets_in_a_path_change_no_figure(
     assert lesa("score", odd, files[1], "-k", 1, "-k", 2, "-k", 3) == 0
     printed = capsys.readouterr().out
     assert "[bold]scores[red].npy" in printed
-    figures = evaluate(np.load(files[0]), np.load(files[1]), k=(1, 2, 3)).figures()
-    assert all(f"{value:.2f}" in printed for value in figures.values())
+    metrics = evaluate(np.load(files[0]), np.load(files[1]), k=(1, 2, 3)).metrics()
+    assert all(f"{value:.2f}" in printed for value in metrics.values())
 
 
 def test_there_are_not_more_unseen_labels_than_columns(

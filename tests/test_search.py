@@ -20,12 +20,13 @@ from scipy.special import logsumexp
 from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
+from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 from lesa.cli.index import index as index_command
 from lesa.cli.search import search as search_command
-from lesa.codes import Codes, hot_box
+from lesa.codes import Codes, peak_box
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
-from lesa.images import SUFFIXES, list_photos, seen_box
+from lesa.images import SUFFIXES, crop_box, list_photos
 from lesa.index import neighbours, search
 from lesa.index import update as indexing
 from lesa.index.contact_sheet import FRAME
@@ -38,7 +39,6 @@ from lesa.learn.export import export_run
 from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
 from lesa.tagger import Tagger
-from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
 WORDS = UNSEEN + SEEN + OTHERS
 
@@ -84,9 +84,9 @@ def found(index: Index, word: str = "moon") -> dict[str, float]:
 
 def attended(tagger: Tagger, photo: Path, word: str) -> tuple[int, int, int, int]:
     """Return the place that the word's winning code looked at: an index keeps no evidence."""
-    codes, about = tagger.codes(photo), tagger.bundle.about
+    codes, about = tagger.codes(photo), tagger.bundle.manifest
     winner = (codes.codes_ME @ tagger.labels([word]).vectors_CE[0]).argmax()
-    return hot_box(codes.attention_MR[winner].reshape(about.grid), seen_box(codes.size, about.preprocessing))
+    return peak_box(codes.attention_MR[winner].reshape(about.grid), crop_box(codes.size, about.preprocessing))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -101,7 +101,7 @@ def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagge
     assert spearmanr([hit.score for hit in hits], [tags[hit.photo].score for hit in hits]).statistic > 0.99
     for hit in hits:
         assert hit.size == (120, 80)
-        record = pack(tagger.codes(collection / "photos" / hit.photo), tagger.bundle.about.grid)
+        record = pack(tagger.codes(collection / "photos" / hit.photo), tagger.bundle.manifest.grid)
         # No score depends on a code's number by more than the vector's: half a step each at most.
         most = record["scales"].max() / 2 * np.abs(tagger.labels([word]).vectors_CE).sum()
         assert hit.score == pytest.approx(tags[hit.photo].score, abs=float(most))
@@ -112,7 +112,7 @@ def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagge
 def test_a_score_is_the_float64_one_of_the_stored_codes(collection: Path, index: Index, tagger: Tagger) -> None:
     vector_E = tagger.labels(["moon"]).vectors_CE[0].astype(np.float64)
     for name, score in found(index).items():
-        record = pack(tagger.codes(collection / "photos" / name), tagger.bundle.about.grid)
+        record = pack(tagger.codes(collection / "photos" / name), tagger.bundle.manifest.grid)
         by_code_M = (record["codes"].astype(np.float64) @ vector_E) * record["scales"]
         assert score == pytest.approx(logsumexp(by_code_M) - np.log(len(by_code_M)), abs=1e-4)
 
@@ -282,7 +282,7 @@ def test_an_index_of_another_bundle_is_refused(collection: Path, index: Index) -
 def test_what_is_no_index_or_a_damaged_one_is_refused(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
     with pytest.raises(LesaError, match="is not an index"):
         Index(photos, tagger)
-    with pytest.raises(LesaError, match="is no index but holds something else"):
+    with pytest.raises(LesaError, match="is not an index but holds something else"):
         update_index(photos, photos, tagger)
     path = tmp_path / "index"
     update_index(path, photos, tagger)
@@ -294,7 +294,7 @@ def test_what_is_no_index_or_a_damaged_one_is_refused(photos: Path, tmp_path: Pa
                 attempt()
         (path / name).write_bytes(whole[name])
     (path / "photos-00000.jsonl").write_bytes(whole["photos-00000.jsonl"].replace(b'"photo"', b'"Photo"', 1))
-    with pytest.raises(LesaError, match=r"photos-00000\.jsonl:1 is no line of an index"):
+    with pytest.raises(LesaError, match=r"photos-00000\.jsonl:1 is not a line of an index"):
         Index(path, tagger)
 
 
@@ -378,7 +378,7 @@ def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
     shutil.copy(photos / "rocket-2.jpg", photos / "newer.jpg")
     update_index(path, photos, tagger)
     assert update_neighbours(path, tagger)
-    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.about.attentions)) == len(found(index)) + 1
+    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.manifest.attentions)) == len(found(index)) + 1
     assert not update_neighbours(path, tagger)
     assert Index(path, tagger).find("sky", top=5) == Index(path, tagger, exact=True).find("sky", top=5)
 
@@ -404,7 +404,7 @@ def test_a_vector_index_finds_what_lies_behind_removed_photos(
         assert len(near.find(word, top=3)) == 3
     # Removed photos are reason enough to build it anew, without them.
     assert update_neighbours(path, tagger)
-    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.about.attentions)) == 24 + left
+    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.manifest.attentions)) == 24 + left
     assert not update_neighbours(path, tagger)
 
 
@@ -523,7 +523,7 @@ def test_the_commands_build_a_vector_index_and_draw_a_sheet(
         assert picture.width == 2 * 28 + 5 * 240 + 4 * 18
         assert FRAME in colours
     # Both before anything is read: there is no such index.
-    with pytest.raises(LesaError, match=r"sheet\.txt is no name of a picture"):
+    with pytest.raises(LesaError, match=r"sheet\.txt is not a name of a picture"):
         run(search_command, tmp_path / "none", "cat", "--sheet", tmp_path / "sheet.txt")
     before = contents(photos)
     for taken in (photos / "cat-0.jpg", sheet):

@@ -19,16 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers.small_run import SEEN, UNSEEN
+from helpers.small_server import CALIBRATION, Answer, Client, form, serving
 from lesa.cli import serve as cli_serve
-from lesa.cli.serve import address, called, loopback
+from lesa.cli.serve import is_loopback, page_url, parse_host
 from lesa.errors import LesaError
 from lesa.index.search import Index
 from lesa.tagger import Tagger
 from lesa.web.app import STATIC
 from lesa.web.guard import host_name
 from lesa.web.limits import Limits
-from small_run import SEEN, UNSEEN
-from small_server import CALIBRATION, Answer, Client, form, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = UNSEEN + SEEN
@@ -90,7 +90,7 @@ def test_the_server_answers_as_the_tagger_does(server: Client, collection: Path)
         for tag, expected in zip(found["tags"], tags, strict=True):
             assert tag["score"] == pytest.approx(expected.score, abs=1e-4)
             assert (tag["seen"], tag["box"]) == (expected.seen, list(expected.box))
-            rows, columns = tagger.bundle.about.grid
+            rows, columns = tagger.bundle.manifest.grid
             assert len(tag["map"]) == rows
             assert {len(row) for row in tag["map"]} == {columns}
         assert max(share for tag in found["tags"] for line in tag["map"] for share in line) == 1
@@ -329,7 +329,7 @@ def test_the_documentation_says_the_limits() -> None:
         f"| {limits.photos} uploads, {limits.ids} ids |",
         f"| {limits.labels:,}, of {limits.letters} letters each |",
         f"| a text of the form, a search | {limits.text:,} bytes |",
-        f"| tags a photo, photos a search | {limits.top} |",
+        f"| tags per photo, photos a search | {limits.top} |",
         f"| {limits.places}; one is worked on",
     ):
         assert said in text, said
@@ -412,7 +412,7 @@ def test_other_names_of_the_server_are_refused(server: Client, host: str) -> Non
 
 
 def test_its_own_names_are_answered(collection: Path) -> None:
-    hosts = [called(name) for name in ("Tower.local:8750", "[fe80::1]", "fe80::2")]
+    hosts = [parse_host(name) for name in ("Tower.local:8750", "[fe80::1]", "fe80::2")]
     with serving(collection, indexed=False, hosts=hosts) as client:
         own = ("127.0.0.1", "localhost:1", f"[::1]:{client.port}", "LOCALHOST")
         for host in (*own, "tower.local:80", "tower.local", "[fe80::1]:80", "[fe80::2]"):
@@ -424,7 +424,7 @@ def test_a_name_that_no_request_can_have_is_refused(
     lesa: Callable[..., int], capsys: pytest.CaptureFixture[str], collection: Path, name: str
 ) -> None:
     with pytest.raises(LesaError, match="--allow-host"):
-        called(name)
+        parse_host(name)
     assert lesa("serve", "--bundle", collection / "small.lesa", "--port", "0", "--allow-host", name) == 2
     assert f"--allow-host is {name!r}" in capsys.readouterr().err
 
@@ -530,7 +530,7 @@ def test_a_search_that_cannot_be_done_says_why(server: Client, collection: Path)
     assert "top is" in error(server.search({"words": "cat", "top": True}), 422)
     assert "top is" in error(server.search({"words": "cat", "top": 2.5}), 422)
     assert "no vector for 'qwertz'" in error(server.search({"words": "qwertz"}), 422)
-    assert "is no text" in error(server.search({"words": "\ud800"}), 422)
+    assert "is not text" in error(server.search({"words": "\ud800"}), 422)
     with serving(collection, indexed=False) as client:
         assert "start the server with --index" in error(client.search({"words": "cat"}), 422)
 
@@ -669,9 +669,9 @@ def test_a_browser_of_the_console_does_not_stop_the_server(
 
 
 def test_addresses_for_a_browser() -> None:
-    assert address("0.0.0.0", 1) == "http://127.0.0.1:1/"
-    assert address("::1", 80) == "http://[::1]:80/"
-    assert address("tower.local", 80) == "http://tower.local:80/"
-    assert [loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "tower.local")] == [True] * 3 + [
+    assert page_url("0.0.0.0", 1) == "http://127.0.0.1:1/"
+    assert page_url("::1", 80) == "http://[::1]:80/"
+    assert page_url("tower.local", 80) == "http://tower.local:80/"
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "tower.local")] == [True] * 3 + [
         False
     ] * 2

@@ -224,7 +224,7 @@ def properties(data: bytes) -> dict[str, object]:
     for description in (each for rdf in top for each in rdf.findall(f"{RDF}Description")):
         found |= {name: value for name, value in description.attrib.items() if name != f"{RDF}about"}
         for node in description:
-            assert node.tag not in found, f"{node.tag} stands twice"
+            assert node.tag not in found, f"{node.tag} appears twice"
             found[node.tag] = ElementTree.canonicalize(ElementTree.tostring(node), strip_text=True)
             if any(node.tag == tag(each) for each in PROPERTIES):
                 found[node.tag] = [item.text or "" for item in node.iter(f"{RDF}li")]

@@ -17,8 +17,9 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import logsumexp, softmax
 
+from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 from lesa.cli.tag import tag as tag_command
-from lesa.codes import Codes, centred, evidence, hot_box, select
+from lesa.codes import Codes, evidence, peak_box, select, shifted
 from lesa.errors import LesaError
 from lesa.files import read_json, write_json
 from lesa.images import list_photos
@@ -29,7 +30,6 @@ from lesa.learn.recipe import make_recipe
 from lesa.learn.train import train
 from lesa.tagger import Tagger
 from lesa.vectors import write_table
-from small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
 
 NAMES = UNSEEN + SEEN
 
@@ -65,7 +65,7 @@ def test_tags_are_the_best_labels_with_their_places(tagger: Tagger, photo: Path)
     assert [tag.label for tag in tagger.tag(photo, top=None, threshold=limit)] == [tag.label for tag in tags[:3]]
     for tag in tags:
         assert tag.seen == (tag.label in SEEN)
-        assert tag.evidence.shape == tagger.bundle.about.grid
+        assert tag.evidence.shape == tagger.bundle.manifest.grid
         left, top, right, bottom = tag.box
         assert 0 <= left < right <= 120
         assert 0 <= top < bottom <= 80
@@ -210,7 +210,7 @@ def test_a_box_holds_the_regions_joined_to_the_hottest(attention: np.ndarray) ->
     down, across = ndimage.find_objects((groups == groups[hottest]).astype(int))[0]
     expected = (5 + 10 * across.start, 20 * down.start, 5 + 10 * across.stop, 20 * down.stop)
     rows, columns = attention.shape
-    assert hot_box(attention, (5, 0, 5 + 10 * columns, 20 * rows)) == expected
+    assert peak_box(attention, (5, 0, 5 + 10 * columns, 20 * rows)) == expected
 
 
 # On the command line
@@ -409,8 +409,8 @@ def test_labels_of_real_photos_rank_before_others(
 def test_a_map_moves_by_its_offset() -> None:
     spot_HW = np.zeros((4, 5), np.float32)
     spot_HW[1, 2] = 4
-    np.testing.assert_array_equal(centred(spot_HW, 0.0), spot_HW)
-    moved_HW = centred(spot_HW, 0.5)
+    np.testing.assert_array_equal(shifted(spot_HW, 0.0), spot_HW)
+    moved_HW = shifted(spot_HW, 0.5)
     assert moved_HW[1:3, 2:4].tolist() == [[1, 1], [1, 1]]
     assert moved_HW.sum() == 4
-    np.testing.assert_allclose(centred(np.full((3, 3), 2, np.float32), 0.3), 2)
+    np.testing.assert_allclose(shifted(np.full((3, 3), 2, np.float32), 0.3), 2)

@@ -203,10 +203,10 @@ def test_a_full_disk_is_an_error_and_loses_no_checkpoint(demo_data: Path, tmp_pa
 
 def test_the_best_weights_are_those_of_the_best_validation(demo_data: Path, tmp_path: Path) -> None:
     train(recipe_of(demo_data, "contrastive", steps=60, validate_every=10), tmp_path)
-    figures = {line["step"]: line["validation"]["F1@5"] for line in log_of(tmp_path) if "validation" in line}  # type: ignore[index]
+    metrics = {line["step"]: line["validation"]["F1@5"] for line in log_of(tmp_path) if "validation" in line}  # type: ignore[index]
     state = load_tensors(tmp_path / "best.safetensors")[1]
-    assert state["figure"] == max(figures.values())
-    assert figures[state["step"]] == state["figure"]
+    assert state["metric"] == max(metrics.values())
+    assert metrics[state["step"]] == state["metric"]
 
 
 def test_the_learning_rate_in_the_log_follows_the_rule(demo_data: Path, tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_the_learning_rate_in_the_log_follows_the_rule(demo_data: Path, tmp_path
     for line in log_of(tmp_path):
         if "validation" not in line:
             continue
-        figure = line["validation"]["F1@5"]  # type: ignore[index]
-        previous = figure if average is None else average
-        average = 0.7 * previous + 0.3 * figure
+        metric = line["validation"]["F1@5"]  # type: ignore[index]
+        previous = metric if average is None else average
+        average = 0.7 * previous + 0.3 * metric
         rate *= 0.8 if average < previous else 1
         assert line["learning_rate"] == pytest.approx(rate)
     assert rate < 0.05
@@ -290,7 +290,7 @@ def run_in_thread() -> Callable[[Callable[[], object]], None]:
 def test_a_folder_that_holds_other_files_of_those_names_is_left_alone(demo_data: Path, tmp_path: Path) -> None:
     table = tmp_path / "vectors.safetensors"
     table.write_bytes((demo_data / "vectors.safetensors").read_bytes())
-    with pytest.raises(LesaError, match=r"is no run but holds vectors\.safetensors"):
+    with pytest.raises(LesaError, match=r"is not a run but holds vectors\.safetensors"):
         train(replace(recipe_of(demo_data), vectors=(str(table),)), tmp_path)
     assert table.read_bytes() == (demo_data / "vectors.safetensors").read_bytes()
 

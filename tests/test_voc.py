@@ -219,7 +219,7 @@ def test_a_missing_annotation_is_named(root: Path) -> None:
 
 
 def test_an_unknown_unseen_label_is_named(root: Path) -> None:
-    with pytest.raises(LesaError, match="'airplane' is no label of Pascal VOC; did you mean 'aeroplane'"):
+    with pytest.raises(LesaError, match="'airplane' is not a label of Pascal VOC; did you mean 'aeroplane'"):
         prepare_voc(root, unseen=("airplane",))
 
 
@@ -232,7 +232,7 @@ def test_a_malformed_line_of_a_list_is_named(root: Path, line: str) -> None:
 
 def test_a_photo_in_two_lists_is_named(root: Path) -> None:
     write_list(root, "val", {"000005": [], "000012": []})
-    with pytest.raises(LesaError, match="photo 000012 stands twice in the lists"):
+    with pytest.raises(LesaError, match="photo 000012 appears twice in the lists"):
         prepare_voc(root)
 
 
@@ -245,7 +245,7 @@ def test_a_photo_in_two_lists_is_named(root: Path) -> None:
         (b'<?xml version="1.0" encoding="no-such"?><annotation/>', "unknown encoding"),
         (b"<annotation>&name;</annotation>", "undefined entity"),
         (b"<html/>", "holds <html>, expected <annotation>"),
-        (b"<annotation><object/></annotation>", "'' is no label of Pascal VOC"),
+        (b"<annotation><object/></annotation>", "'' is not a label of Pascal VOC"),
         (b"<annotation><object><name>dogs</name></object></annotation>", "did you mean 'dog'"),
     ],
 )

@@ -103,7 +103,7 @@ def random(*key: int) -> np.random.Generator:
 
 
 def make_targets(store: Path, photos: Path, out: Path, rounds: int) -> None:
-    """Write the teacher's maps of every round: float16 (N, 36, 256), one file a round."""
+    """Write the teacher's maps of every round: float16 (N, 36, 256), one file per round."""
     backbone, projection = read_teacher(store)
     teacher = run_on(replace(backbone, preprocessing=replace(backbone.preprocessing, size=SIDE), grid=GRID))
     for name in ("validation", "train"):

@@ -47,7 +47,7 @@ def main() -> None:
         CARD: card.encode(),
         CALIBRATION: json.dumps(calibration.to_dict(), indent=2).encode(),
     }
-    write_bundle(given.out, bundle.about, members)
+    write_bundle(given.out, bundle.manifest, members)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB")
 
 

@@ -511,7 +511,7 @@ def is_kind(word: str, sense: Sense, net: WordNet) -> bool:
 
 
 def write_words(net: WordNet, out: Path) -> None:
-    """Write the table's words, one a line."""
+    """Write the table's words, one per line."""
     words = table_words(net, read_lines(out / "vocabulary-1.txt"), read_commonness())
     write_text(out / "words.txt", "".join(f"{word}\n" for word in words))
     print(f"{len(words)} words in {out / 'words.txt'}")

@@ -45,7 +45,7 @@ no caption text.
   number with one step of {step:.4g} for all; {clipped:.4%} of the numbers are cut off at {limit:.4g}.
 * **Labels.** {seen} seen and {unseen} unseen ones by the rules of `lesa prepare captions`. Photos: {splits};
   of each split of the whole benchmark the ones whose names have the lowest SHA-256. All its labels are kept.
-* **Vectors.** {encoder}, {numbers} numbers a label.
+* **Vectors.** {encoder}, {numbers} numbers per label.
 * **Licences.** These numbers are the project's own, under its licence. They were computed with the weights of
   MobileNetV2 (TensorFlow models, Apache-2.0) and of all-MiniLM-L6-v2 (Apache-2.0), from photos that may be used for
   research and are not carried.
@@ -103,17 +103,17 @@ def write_regions(store: RegionStore, data: Dataset, out: Path) -> dict[str, Any
     with replacing(out / "regions.npz") as temporary:
         np.savez_compressed(temporary, codes=codes_DNR, step=np.float32(step))
     projection = {
-        **store.about["projection"],
+        **store.manifest["projection"],
         "bits": 8,
         "step": step,
         "clipped": clipped,
         "codes_sha256": hashlib.sha256(codes_DNR.tobytes()).hexdigest(),
     }
-    backbone = {**store.about["backbone"], "spec": BACKBONE}
+    backbone = {**store.manifest["backbone"], "spec": BACKBONE}
     about = {
         "backbone": backbone,
-        "preprocessing": store.about["preprocessing"],
-        "grid": store.about["grid"],
+        "preprocessing": store.manifest["preprocessing"],
+        "grid": store.manifest["grid"],
         "size": store.size,
         "projection": projection,
     }

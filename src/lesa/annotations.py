@@ -1,4 +1,4 @@
-"""Labels that people gave their photos: a CSV file or JSON Lines, a photo a row.
+"""Labels that people gave their photos: a CSV file or JSON Lines, one photo per row.
 
     photo,labels,split                        {"photo": "a/1.jpg", "labels": ["dog", "park"], "split": "train"}
     a/1.jpg,dog;park,train                    {"photo": "a/2.jpg", "labels": ["cat"], "absent": ["dog"]}
@@ -41,16 +41,16 @@ def read_rows(path: Path) -> list[Row]:
     """Read the rows of a `.csv` or `.jsonl` file.
 
     Raises:
-        LesaError: the file cannot be read, a row is malformed, or a photo stands twice.
+        LesaError: the file cannot be read, a row is malformed, or a photo appears twice.
     """
-    readers = {".csv": read_csv, ".jsonl": read_json_lines}
+    readers = {".csv": _read_csv, ".jsonl": _read_json_lines}
     if path.suffix not in readers:
         raise LesaError(f"{path} is neither .csv nor .jsonl: write the labels as one of them")
     rows: dict[str, Row] = {}
     try:
         for row in readers[path.suffix](path):
             if row.photo in rows:
-                raise LesaError(f"{row.where}: photo {row.photo!r} stands twice: put its labels in one row")
+                raise LesaError(f"{row.where}: photo {row.photo!r} appears twice: put its labels in one row")
             rows[row.photo] = row
     except FileNotFoundError:
         raise LesaError(f"{path} does not exist") from None
@@ -59,12 +59,12 @@ def read_rows(path: Path) -> list[Row]:
     return list(rows.values())
 
 
-def read_csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path) -> Iterator[Row]:
     """Yield a CSV file's rows."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
-            check_columns(reader.fieldnames or [], CSV_COLUMNS, f"{path}:1")
+            _check_columns(reader.fieldnames or [], CSV_COLUMNS, f"{path}:1")
             for values in reader:
                 where = f"{path}:{reader.line_num}"
                 if None in values or None in values.values():
@@ -74,20 +74,20 @@ def read_csv(path: Path) -> Iterator[Row]:
                 named = [label.strip() for label in values["labels"].split(";") if label.strip()]
                 present = [label for label in named if not label.startswith("-")]
                 absent = [label[1:].strip() for label in named if label.startswith("-")]
-                yield make_row(values["photo"], present, absent, values.get("split", ""), where)
+                yield _make_row(values["photo"], present, absent, values.get("split", ""), where)
         except csv.Error as error:
             raise LesaError(f"{path}:{reader.reader.line_num}: {error}: correct the line") from None
 
 
-def read_json_lines(path: Path) -> Iterator[Row]:
+def _read_json_lines(path: Path) -> Iterator[Row]:
     """Yield a JSON Lines file's rows."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield parse_json_row(line.strip(), f"{path}:{number}")
+                yield _parse_json_row(line.strip(), f"{path}:{number}")
 
 
-def parse_json_row(line: str, where: str) -> Row:
+def _parse_json_row(line: str, where: str) -> Row:
     """Return the row of a JSON object.
 
     Raises:
@@ -99,7 +99,7 @@ def parse_json_row(line: str, where: str) -> Row:
         raise LesaError(f"{where} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise LesaError(f"{where}: expected an object with `photo` and `labels`, found {line[:80]}")
-    check_columns(list(values), JSON_KEYS, where)
+    _check_columns(list(values), JSON_KEYS, where)
     photo, split = values["photo"], values.get("split", "")
     present, absent = values["labels"], values.get("absent", [])
     for key, names in ("labels", present), ("absent", absent):
@@ -107,14 +107,14 @@ def parse_json_row(line: str, where: str) -> Row:
             raise LesaError(f"{where}: {key!r} must be a list of strings, found {names!r}")
     if not isinstance(photo, str) or not isinstance(split, str):
         raise LesaError(f"{where}: `photo` and `split` must be strings, found {photo!r} and {split!r}")
-    return make_row(photo, present, absent, split, where)
+    return _make_row(photo, present, absent, split, where)
 
 
-def check_columns(names: Sequence[str], known: Sequence[str], where: str) -> None:
+def _check_columns(names: Sequence[str], known: Sequence[str], where: str) -> None:
     """Refuse columns or keys that would be read as something else, or not at all.
 
     Raises:
-        LesaError: one is unknown or stands twice, or `photo` or `labels` is missing.
+        LesaError: one is unknown or appears twice, or `photo` or `labels` is missing.
     """
     for name in names:
         if name not in known:
@@ -123,7 +123,7 @@ def check_columns(names: Sequence[str], known: Sequence[str], where: str) -> Non
         raise LesaError(f"{where}: expected {', '.join(known)}, each once (the first two are needed), found {names}")
 
 
-def make_row(photo: str, present: Sequence[str], absent: Sequence[str], split: str, where: str) -> Row:
+def _make_row(photo: str, present: Sequence[str], absent: Sequence[str], split: str, where: str) -> Row:
     """Return a row whose values make sense.
 
     Raises:

@@ -2,8 +2,8 @@
 
 manifest.json         format, what a photo becomes, how scores follow, the labels, the hash of every other member
 graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E), `attention` (B, M, R), `regions` (B, R, E), any B
-labels.safetensors    the labels' vectors (C, E), in 8 bits with a scale a label or in 32; means that centre others
-MODEL_CARD.md         data, licence, figures with their rules, limits
+labels.safetensors    the labels' vectors (C, E), in 8 bits with one scale per label or in 32; means that centre others
+MODEL_CARD.md         data, licence, metrics with their rules, limits
 calibration.json      optional: how scores become probabilities, and how that was found
 
 The zip is stored, not compressed: its members are no larger than the file. A folder of the same members opens as well.
@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
 from lesa.vectors import VectorSpace, unit
 
-FORMAT = "lesa-bundle-3"
+FORMAT = "lesa-bundle-4"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
 CALIBRATION = "calibration.json"
 DEFAULT = "default"
@@ -71,8 +71,8 @@ class Manifest:
     """Other words whose vectors the bundle carries; they are no tags unless asked for."""
     sources: tuple[str, ...]
     """Where the vectors of all other words come from (see `lesa.vectors`)."""
-    offset: float = 0.0
-    """Rows and columns by which what a region shows lies below and right of its place in the grid."""
+    region_shift: float = 0.0
+    """How far, in grid cells, a region's content is shifted down and right."""
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a label is a kind of, the outermost first: `dog` -> (`animal`,)."""
     composed: bool = False
@@ -82,12 +82,12 @@ class Manifest:
         """Refuse what the tagger could not work with."""
         if self.selection not in SELECTIONS:
             raise LesaError(f"selection is {self.selection!r}, expected one of {', '.join(SELECTIONS)}")
-        if not 0 <= self.offset < 1:
-            raise LesaError(f"offset is {self.offset}, expected at least 0 and less than 1")
+        if not 0 <= self.region_shift < 1:
+            raise LesaError(f"region_shift is {self.region_shift}, expected at least 0 and less than 1")
         if min(*self.grid, self.attentions, self.vector_size) < 1:
             raise LesaError("grid, attentions and vector_size must be at least 1")
         if len(set(self.names)) != len(self.names) or not self.tags:
-            raise LesaError("the labels are none, or one stands twice")
+            raise LesaError("the labels are none, or one appears twice")
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Manifest:
             attentions=int(fields["attentions"]),
             vector_size=int(fields["vector_size"]),
             selection=fields["selection"],
-            offset=float(fields["offset"]),
+            region_shift=float(fields["region_shift"]),
             parents={str(label): _texts(above) for label, above in fields["parents"].items()},
             composed=fields["composed"] is True,
             **{key: _texts(fields[key]) for key in ("unseen", "seen", "words", "sources")},
@@ -121,7 +121,7 @@ class Bundle:
     """An opened bundle. Nothing of it has run yet."""
 
     path: Path
-    about: Manifest
+    manifest: Manifest
     vectors_CE: NDArray[np.float32]
     """Unit vectors of `about.names`."""
     space: VectorSpace
@@ -148,7 +148,7 @@ def open_bundle(path: Path | str) -> Bundle:
         LesaError: it is missing or no bundle, of another version, changed, incomplete, or its parts do not fit.
     """
     path = _place(path)
-    return _bundle(path, *_members(path))
+    return _assemble(path, _read_whole(path))
 
 
 def _place(path: Path | str) -> Path:
@@ -166,17 +166,25 @@ def with_calibration(path: Path | str, calibration: Calibration, out: Path | str
     path, out = _place(path), Path(out)
     if out.is_dir():
         raise LesaError(f"{out} is a folder: a calibrated bundle is written as one file, name another")
-    manifest, members = _members(path)
-    about = _bundle(path, manifest, members).about
-    write_bundle(out, about, {**members, CALIBRATION: _json(calibration.to_dict())})
+    content = _read_whole(path)
+    manifest = _assemble(path, content).manifest
+    write_bundle(out, manifest, {**content.members, CALIBRATION: _json(calibration.to_dict())})
 
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _members(path: Path) -> tuple[bytes, dict[str, bytes]]:
-    """Return the manifest and the other members of a bundle, which are those of the manifest's hashes."""
+class _Content(NamedTuple):
+    """What a bundle's file or folder holds; every member agrees with its hash."""
+
+    fields: dict[str, Any]
+    """The manifest as JSON holds it."""
+    manifest: Manifest
+    members: dict[str, bytes]
+
+
+def _read_whole(path: Path) -> _Content:
     if not path.exists():
         raise LesaError(f"bundle {path} does not exist: make one with `lesa export`")
     if path.is_dir():
@@ -189,11 +197,10 @@ def _members(path: Path) -> tuple[bytes, dict[str, bytes]]:
         raise LesaError(f"{path} is not a bundle, or damaged ({error}): export it or copy it again") from None
 
 
-def write_bundle(path: Path | str, about: Manifest, members: Mapping[str, bytes]) -> None:
+def write_bundle(path: Path | str, manifest: Manifest, members: Mapping[str, bytes]) -> None:
     """Write a bundle as one zip, whole or not at all; the same content gives the same bytes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
-    manifest = {"format": FORMAT, **asdict(about), "members": hashes}
-    contents = {MANIFEST: _json(manifest), **members}
+    contents = {MANIFEST: _json({"format": FORMAT, **asdict(manifest), "members": hashes}), **members}
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in contents.items():
             # ZipInfo's default: not compressed, and dated 1980.
@@ -212,38 +219,34 @@ def pack_labels(
     return save({"vectors": np.rint(vectors_CE / scale_C[:, None]).astype(np.int8), "scale": scale_C, **further})
 
 
-def _checked(path: Path, read: Read) -> tuple[bytes, dict[str, bytes]]:
-    manifest = read(MANIFEST)
-    _, hashes = _manifest(path, manifest)
+def _checked(path: Path, read: Read) -> _Content:
+    fields, manifest, hashes = _parse(path, read(MANIFEST))
     members = {name: read(name) for name in hashes}
     for name, content in members.items():
         if hashlib.sha256(content).hexdigest() != hashes[name]:
             raise LesaError(f"{path}: {name} is not what the manifest says (SHA-256): export or copy the bundle again")
-    return manifest, members
+    return _Content(fields, manifest, members)
 
 
-def _bundle(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> Bundle:
-    about, _ = _manifest(path, manifest)
-    vectors_CE, means = read_labels(path, about, members[LABELS])
+def _assemble(path: Path, content: _Content) -> Bundle:
+    fields, manifest, members = content
+    vectors_CE, means = read_labels(path, manifest, members[LABELS])
     return Bundle(
         path=path,
-        about=about,
+        manifest=manifest,
         vectors_CE=vectors_CE,
-        space=VectorSpace(about.sources, means),
+        space=VectorSpace(manifest.sources, means),
         graph=members[GRAPH],
         card=members[CARD].decode("utf-8", "replace"),
-        fingerprint=hashlib.sha256(_decisive(manifest)).hexdigest(),
+        fingerprint=hashlib.sha256(_decisive(fields)).hexdigest(),
         calibration=_calibration(path, members),
     )
 
 
-def _decisive(manifest: bytes) -> bytes:
-    """Return a manifest without what decides no code and no score: an index outlives another wording, other parents."""
-    fields = json.loads(manifest)
-    fields.pop("parents", None)
-    for name in (CALIBRATION, CARD):
-        fields["members"].pop(name, None)
-    return _json(fields)
+def _decisive(fields: Mapping[str, Any]) -> bytes:
+    """Return the manifest without what cannot change codes or scores, so that an index outlives such a change."""
+    hashes = {name: value for name, value in fields["members"].items() if name not in (CALIBRATION, CARD)}
+    return _json({name: value for name, value in fields.items() if name != "parents"} | {"members": hashes})
 
 
 def _calibration(path: Path, members: Mapping[str, bytes]) -> Calibration | None:
@@ -255,15 +258,15 @@ def _calibration(path: Path, members: Mapping[str, bytes]) -> Calibration | None
         raise LesaError(f"{path}: {CALIBRATION} cannot be read: {error}") from None
 
 
-def _manifest(path: Path, content: bytes) -> tuple[Manifest, dict[str, str]]:
-    """Return the manifest and the members' hashes."""
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], Manifest, dict[str, str]]:
+    """Return the manifest as JSON holds it, as an object, and the hashes of the other members."""
     try:
         fields = json.loads(content)
         found = fields.get("format")
         if found != FORMAT:
             raise LesaError(f"its format is {found!r}, this version reads {FORMAT!r}: export the run again")
         hashes = dict(fields["members"])
-        about = Manifest.from_dict(fields)
+        manifest = Manifest.from_dict(fields)
     except LesaError as error:
         raise LesaError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -272,11 +275,11 @@ def _manifest(path: Path, content: bytes) -> tuple[Manifest, dict[str, str]]:
         raise LesaError(f"{path}: the member {odd[0]!r} is not a plain name, as a bundle's members have")
     if missing := {GRAPH, LABELS, CARD} - set(hashes):
         raise LesaError(f"{path} lacks {', '.join(sorted(missing))}: export the run again")
-    return about, hashes
+    return fields, manifest, hashes
 
 
 def read_labels(
-    path: Path, about: Manifest, content: bytes
+    path: Path, manifest: Manifest, content: bytes
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]] | None]:
     """Return the labels' unit vectors and the sources' means."""
     try:
@@ -285,17 +288,19 @@ def read_labels(
         vectors_CE = tensors["vectors"].astype(np.float32)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LesaError(f"{path}: {LABELS} cannot be read ({error}): export the run again") from None
-    expected = (len(about.names), about.vector_size)
+    expected = (len(manifest.names), manifest.vector_size)
     if vectors_CE.shape != expected:
         raise LesaError(f"{path}: {LABELS} holds vectors of shape {vectors_CE.shape}, the manifest says {expected}")
     if scale_C.shape not in ((1,), expected[:1]):
         raise LesaError(f"{path}: {LABELS} holds {scale_C.shape} scales for {expected[0]} vectors: export again")
     vectors_CE *= scale_C.astype(np.float32)[:, None]
-    means = [tensors[f"mean.{i}"] for i in range(len(about.sources)) if f"mean.{i}" in tensors]
-    if means and (len(means) != len(about.sources) or sum(mean.size for mean in means) != about.vector_size):
+    means = [tensors[f"mean.{i}"] for i in range(len(manifest.sources)) if f"mean.{i}" in tensors]
+    if means and (len(means) != len(manifest.sources) or sum(mean.size for mean in means) != manifest.vector_size):
         sizes = [mean.shape for mean in means]
-        raise LesaError(f"{path}: {LABELS} holds means of shapes {sizes}, which do not make {about.vector_size} values")
-    return unit(vectors_CE, about.names), means or None
+        raise LesaError(
+            f"{path}: {LABELS} holds means of shapes {sizes}, which do not make {manifest.vector_size} values"
+        )
+    return unit(vectors_CE, manifest.names), means or None
 
 
 def _folder_reader(path: Path) -> Read:
@@ -311,7 +316,7 @@ def _folder_reader(path: Path) -> Read:
 def _zip_reader(path: Path, archive: zipfile.ZipFile) -> Read:
     names = archive.namelist()
     if len(set(names)) != len(names):
-        raise LesaError(f"{path} holds a member twice: it is no bundle")
+        raise LesaError(f"{path} holds a member twice: it is not a bundle")
     for info in archive.infolist():
         if not NAME.fullmatch(info.filename):
             raise LesaError(

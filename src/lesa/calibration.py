@@ -1,14 +1,14 @@
-"""Scores -> probabilities: a map fitted on a few dozen labelled photos, and how reliable it is on others.
+"""Scores -> probabilities: the map that tagging needs. `lesa.fit_calibration` finds it on labelled photos.
 
-    probability = 1 / (1 + exp(-(slope * score + level * photo's level + bias + seen * [seen] + label's own bias)))
+    probability = sigmoid(slope * score + photo_factor * photo_offset + bias + seen_bias * [seen] + own bias)
 
-`slope`, `bias`, `level` and `seen` are shared by all labels (Platt 1999, "Probabilistic outputs for support vector
-machines"). A photo's level is the log of the mean exponential of its scores over the bundle's own labels: on some
-photos all scores are higher, which says nothing about a label. `seen` is the offset of labels that training photos
-carried, which generalized zero-shot tagging needs, because they score higher (Chao et al. 2016, "An empirical study and
-analysis of generalized zero-shot learning", who subtract it from scores). A label's own bias says how often it is
-present beyond its score; it is shrunk towards zero, by a strength that held-out photos choose. Words that were not
-calibrated have none, and are unseen.
+`slope`, `photo_factor`, `bias` and `seen_bias` are shared by all labels (Platt 1999, "Probabilistic outputs for support
+vector machines"). A photo's offset is log(mean(exp(score))) over the bundle's own labels: on some photos all scores are
+higher, which says nothing about a label. `seen_bias` belongs to the labels that training photos carried. Generalized
+zero-shot tagging needs it, because they score higher (Chao et al. 2016, "An empirical study and analysis of generalized
+zero-shot learning", who subtract it from scores). A label's own bias says how often it is present beyond its score; it
+is shrunk towards zero, by a strength that held-out photos choose. Words that were not calibrated have no own bias and
+count as unseen.
 """
 
 import math
@@ -24,7 +24,7 @@ from lesa.errors import LesaError
 if TYPE_CHECKING:
     pass
 
-FORMAT = "lesa-calibration-1"
+FORMAT = "lesa-calibration-2"
 
 Doubles = NDArray[np.float64]
 
@@ -39,22 +39,22 @@ class Calibration:
 
     slope: float
     """Above zero: a higher score is a higher probability."""
-    level: float
-    """Factor of the photo's level."""
+    photo_factor: float
+    """What the photo's offset is multiplied by."""
     bias: float
     """What is added for every label."""
-    seen: float
+    seen_bias: float
     """What is added for a label that training photos carried."""
     labels: Mapping[str, float]
     """What is added for single labels."""
     threshold: float
     """The least probability of a tag, unless another is asked for."""
-    found: Mapping[str, Any]
-    """How it was found: method, photos, labels, reliability before and after."""
+    report: Mapping[str, Any]
+    """How it was fitted: method, photos, labels, reliability before and after."""
 
     def __post_init__(self) -> None:
         """Refuse what gives no probabilities."""
-        numbers = (self.slope, self.level, self.bias, self.seen, self.threshold, *self.labels.values())
+        numbers = (self.slope, self.photo_factor, self.bias, self.seen_bias, self.threshold, *self.labels.values())
         # Not `<=`: NaN must not pass.
         if not all(map(math.isfinite, numbers)) or not self.slope > 0 or not 0 <= self.threshold <= 1:
             raise LesaError("a calibration needs finite numbers, a slope above 0 and a threshold from 0 to 1")
@@ -62,11 +62,11 @@ class Calibration:
     def biases(self, names: Sequence[str], seen: Sequence[bool]) -> Doubles:
         """Return all that is added for each label, `C`; names that were not calibrated have the shared part alone."""
         own = [self.labels.get(name, 0.0) for name in names]
-        return self.bias + self.seen * np.asarray(seen, np.float64) + np.array(own, np.float64)
+        return self.bias + self.seen_bias * np.asarray(seen, np.float64) + np.array(own, np.float64)
 
-    def probabilities(self, scores_C: NDArray[Any], level: float, biases_C: NDArray[Any]) -> Doubles:
+    def probabilities(self, scores_C: NDArray[Any], photo_offset: float, biases_C: NDArray[Any]) -> Doubles:
         """Return the probabilities of a photo's labels, `C`, from its `photo_level` and the labels' `biases`."""
-        return sigmoid(self.slope * scores_C.astype(np.float64) + self.level * level + biases_C)
+        return sigmoid(self.slope * scores_C.astype(np.float64) + self.photo_factor * photo_offset + biases_C)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file can hold."""
@@ -83,14 +83,16 @@ class Calibration:
             raise LesaError(f"expected a calibration of format {FORMAT!r}: calibrate again")
         try:
             labels = {str(name): float(bias) for name, bias in fields["labels"].items()}
-            numbers = {name: float(fields[name]) for name in ("slope", "level", "bias", "seen", "threshold")}
-            return cls(labels=labels, found=dict(fields["found"]), **numbers)
+            numbers = {
+                name: float(fields[name]) for name in ("slope", "photo_factor", "bias", "seen_bias", "threshold")
+            }
+            return cls(labels=labels, report=dict(fields["report"]), **numbers)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise LesaError(f"the calibration is damaged ({error!r}): calibrate again") from None
 
 
-def photo_level(scores_C: NDArray[Any]) -> float:
-    """Return a photo's level: log(mean(exp(score))) over the bundle's own labels."""
+def photo_offset(scores_C: NDArray[Any]) -> float:
+    """Return a photo's offset: log(mean(exp(score))) over the bundle's own labels."""
     most = float(scores_C.max())
     return most + math.log(float(np.exp(scores_C.astype(np.float64) - most).mean()))
 

@@ -1,6 +1,11 @@
-"""The one idea: a photo becomes M codes that depend on no label; a label picks the code that suits it."""
+"""The one idea: a photo becomes M codes that depend on no label; a label picks the code that suits it.
+
+A label's score is the best dot product of its vector with the codes. What each region alone says for the label, its
+evidence, tells where in the photo the tag comes from. `lesa.learn.model` learns what is computed here.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in the upright photo's pixels."""
-HOT = 0.5
+PEAK_SHARE = 0.5
 """A tag's box holds the regions with at least this share of its greatest evidence."""
 
 
@@ -26,6 +31,27 @@ class Codes:
     """The upright photo's width and height in pixels."""
 
 
+class Scored(NamedTuple):
+    """What labels get from a photo's codes."""
+
+    scores_C: Floats
+    """The labels' scores: unbounded margins, not probabilities."""
+    winner_C: NDArray[np.intp]
+    """The code that each label picked, 0 to M - 1."""
+
+
+def score(codes: Codes, vectors_CE: Floats, selection: str) -> Scored:
+    """Let each label pick the code that suits it best, and return the labels' scores.
+
+    Args:
+        codes: of a photo.
+        vectors_CE: unit vectors of the labels, `C, E`.
+        selection: `max` or `log-mean-exp`, see `select`.
+    """
+    by_code_MC = codes.codes_ME @ vectors_CE.T
+    return Scored(select(by_code_MC, selection), by_code_MC.argmax(axis=0))
+
+
 def select(by_code_MC: Floats, selection: str) -> Floats:
     """Reduce each label's dot products with the M codes to its score: the best one, or a soft maximum.
 
@@ -38,33 +64,39 @@ def select(by_code_MC: Floats, selection: str) -> Floats:
     return soft_C
 
 
-def evidence(codes: Codes, vectors_CE: Floats) -> Floats:
+def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None = None) -> Floats:
     """Return what each region alone says for each label, `C, R`, in units of the score.
 
     A code is its attention's mean of the regions in word space times a gain. So the mean of a label's evidence,
     weighted with the attention of its winning code, is exactly that code's dot product with the label: its score.
     (A soft maximum's score lies below it by at most log M.) The attention itself is left out of the map: it says where
-    the code looks for whatever it finds there, and measured it is the worse evidence (docs/tagging.md).
+    the code looks for whatever it finds there, and measured it is the worse evidence (docs/results.md).
+
+    Args:
+        codes: of a photo.
+        vectors_CE: unit vectors of the labels, `C, E`.
+        winner_C: the code that each label picked; the best one if not given.
     """
-    winner_C = (codes.codes_ME @ vectors_CE.T).argmax(axis=0)
+    if winner_C is None:
+        winner_C = (codes.codes_ME @ vectors_CE.T).argmax(axis=0)
     length_M = np.linalg.norm(codes.attention_MR @ codes.regions_RE, axis=1)
     gain_M = np.linalg.norm(codes.codes_ME, axis=1) / np.maximum(length_M, np.finfo(np.float32).tiny)
     found_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
     return found_CR
 
 
-def centred(map_HW: Floats, offset: float) -> Floats:
+def shifted(map_HW: Floats, region_shift: float) -> Floats:
     """Return a map over the grid with each value where its region looks: `offset` rows below and columns right.
 
     What lies between is interpolated; the first row and column keep theirs.
     """
     for axis in (0, 1):
         before = np.concatenate([map_HW.take([0], axis), map_HW], axis).take(range(map_HW.shape[axis]), axis)
-        map_HW = map_HW + np.float32(offset) * (before - map_HW)
+        map_HW = map_HW + np.float32(region_shift) * (before - map_HW)
     return map_HW
 
 
-def hot_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
+def peak_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
     """Return the box around the regions that are joined to the hottest one and have at least half its heat.
 
     Args:
@@ -73,7 +105,7 @@ def hot_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
     """
     rows, columns = heat.shape
     start = divmod(int(heat.argmax()), columns)
-    down, across = zip(*_joined(heat >= HOT * heat.max(), start), strict=True)
+    down, across = zip(*_joined(heat >= PEAK_SHARE * heat.max(), start), strict=True)
     left, top, right, bottom = box
     wide, high = (right - left) / columns, (bottom - top) / rows
     return (

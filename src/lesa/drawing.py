@@ -101,13 +101,13 @@ def overlay(photo: Image.Image, heat_HW: NDArray[np.float32], box: Box | None = 
     grey = Image.blend(photo, photo.convert("L").convert("RGB"), MUTED)
     part_HW3 = DARKER * np.asarray(grey.crop((left, top, right, bottom)), dtype=np.float32)
     opacity_HW1 = OPACITY * heat_HW[:, :, None] ** RISE
-    warm_HW3 = part_HW3 + opacity_HW1 * (colours(heat_HW) - part_HW3)
+    warm_HW3 = part_HW3 + opacity_HW1 * (_colours(heat_HW) - part_HW3)
     picture = Image.blend(grey, Image.new("RGB", photo.size, PAPER), FADED)
     picture.paste(Image.fromarray(warm_HW3.round().astype(np.uint8)), (left, top))
     return picture
 
 
-def colours(heat_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+def _colours(heat_HW: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the ramp's colours, `H, W, 3`, 0 to 255."""
     stops = np.linspace(0, 1, len(RAMP))
     channels = [np.interp(heat_HW, stops, [colour[c] for colour in RAMP]) for c in range(3)]
@@ -137,8 +137,8 @@ def sheet(
     small_box = scaled(box or (0, 0, *photo.size), small.width / photo.width, small.height / photo.height)
     rows = []
     for seen, title, colour in ((True, SEEN_TITLE, SEEN_COLOUR), (False, UNSEEN_TITLE, UNSEEN_COLOUR)):
-        if cells := [cell(small, tag, grid, small_box) for tag in tags if tag.seen == seen]:
-            rows.append(stacked([heading(title, colour), beside(cells)]))
+        if cells := [_cell(small, tag, grid, small_box) for tag in tags if tag.seen == seen]:
+            rows.append(stacked([_heading(title, colour), beside(cells)]))
     if not rows:
         raise LesaError("there is no tag to draw: ask for at least one label")
     labels = stacked(rows, GAP)
@@ -146,7 +146,7 @@ def sheet(
     return framed(stacked([beside([large, labels], 2 * GAP), legend(ATTENTION, small_box == (0, 0, *small.size))]))
 
 
-def cell(small: Image.Image, tag: Tag, grid: tuple[int, int], box: Box) -> Image.Image:
+def _cell(small: Image.Image, tag: Tag, grid: tuple[int, int], box: Box) -> Image.Image:
     """Draw one label: the small photo with the map of its attention, name and score below."""
     left, top, right, bottom = box
     picture = overlay(small, heat(tag.attention_R, grid, (right - left, bottom - top)), box)
@@ -174,7 +174,7 @@ def shortened(name: str, width: float, font: Any) -> str:
     return f"{name.rstrip()}…"
 
 
-def heading(text: str, colour: tuple[int, int, int]) -> Image.Image:
+def _heading(text: str, colour: tuple[int, int, int]) -> Image.Image:
     """Write a row's title behind a bar of its colour."""
     font = ImageFont.load_default(TITLE_SIZE)
     strip = Image.new("RGB", (round(font.getlength(text)) + 16, TITLE), PAPER)

@@ -70,11 +70,11 @@ def read_format(path: Path, expected: str, remedy: str) -> dict[str, Any]:
     Raises:
         LesaError: the file is missing, is not JSON, or is of another format.
     """
-    about = read_json(path)
-    found = about.get("format") if isinstance(about, dict) else None
+    manifest = read_json(path)
+    found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != expected:
         raise LesaError(f"{path.parent} has format {found!r}, this version reads {expected!r}: {remedy}")
-    return dict(about)
+    return dict(manifest)
 
 
 def read_lines(path: Path | str) -> list[str]:

@@ -31,7 +31,7 @@ AT = 3
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Precisions of the labels' own biases that are tried, beside none of them."""
 PRIOR = 0.1
-"""Precision of slope, level and seen offset, with scores of unit variance: it decides only where there is no data."""
+"""Precision of slope, photo factor and seen bias, for scores of unit variance: it decides where there is no data."""
 STEPS = 50
 """Of Newton's method; it takes about eight."""
 Bools = NDArray[np.bool_]
@@ -61,8 +61,8 @@ class Labelled:
     """Whether training photos carried them."""
     scores_NC: Doubles
     """The bundle's scores, photos x labels."""
-    levels_N: Doubles
-    """The photos' levels."""
+    offsets_N: Doubles
+    """The photos' offsets."""
     targets_NC: NDArray[np.int8]
     """+1 present, -1 absent, 0 not known."""
     before_NC: Doubles
@@ -75,7 +75,7 @@ class Labelled:
         return replace(
             self,
             scores_NC=self.scores_NC[chosen_N],
-            levels_N=self.levels_N[chosen_N],
+            offsets_N=self.offsets_N[chosen_N],
             targets_NC=self.targets_NC[chosen_N],
             before_NC=self.before_NC[chosen_N],
         )
@@ -100,26 +100,26 @@ def score_photos(
         progress: called with the number of photos done.
     """
     labels = tagger.labels(names)
-    rows, scores, levels = [], [], []
+    rows, scores, offsets = [], [], []
     for row, (_, codes) in enumerate(tagger.stream(photos)):
         if isinstance(codes, LesaError):
             failed(codes)
         else:
             rows.append(row)
-            scores.append(tagger.scores(codes, labels))
-            levels.append(tagger.level(codes))
+            scores.append(tagger.score(codes, labels).scores_C)
+            offsets.append(tagger.photo_offset(codes))
         progress(row + 1)
     scores_NC = np.array(scores, np.float64).reshape(len(rows), len(names))
-    carried, levels_N, own = tuple(map(tagger.carried, names)), np.array(levels), tagger.bundle.calibration
+    carried, offsets_N, own = tuple(map(tagger.canonical, names)), np.array(offsets), tagger.bundle.calibration
     biases_C = 0.0 if labels.biases_C is None else labels.biases_C
-    before_NC = own.slope * scores_NC + own.level * levels_N[:, None] + biases_C if own else scores_NC
-    return Labelled(carried, np.array(labels.seen), scores_NC, levels_N, targets_NC[rows], before_NC, own is not None)
+    before_NC = own.slope * scores_NC + own.photo_factor * offsets_N[:, None] + biases_C if own else scores_NC
+    return Labelled(carried, np.array(labels.seen), scores_NC, offsets_N, targets_NC[rows], before_NC, own is not None)
 
 
 def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) -> Calibration:
     """Fit a calibration, with its reliability on photos that were held out.
 
-    The reported figures, the strength and the threshold come from 5-fold cross-validation over photos: each photo's
+    The reported metrics, the strength and the threshold come from 5-fold cross-validation over photos: each photo's
     probabilities are those of a map fitted on the other folds. The map that is returned is fitted on all photos.
 
     Args:
@@ -143,7 +143,7 @@ def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) 
         *shared,
         labels={} if math.isinf(strength) else dict(zip(labelled.names, own_C.tolist(), strict=True)),
         threshold=round(best_threshold(probabilities_P, labelled.targets_NC[known_NC] > 0), 3),
-        found=_found(labelled, held_out, strength),
+        report=_report(labelled, held_out, strength),
     )
 
 
@@ -205,13 +205,13 @@ class _Shared(NamedTuple):
     """The part of the map that all labels share."""
 
     slope: float
-    level: float
+    photo_factor: float
     bias: float
-    seen: float
+    seen_bias: float
 
     def logits(self, labelled: Labelled) -> Doubles:
-        by_photo_N1 = self.level * labelled.levels_N[:, None] + self.bias
-        return self.slope * labelled.scores_NC + by_photo_N1 + self.seen * labelled.seen_C
+        by_photo_N1 = self.photo_factor * labelled.offsets_N[:, None] + self.bias
+        return self.slope * labelled.scores_NC + by_photo_N1 + self.seen_bias * labelled.seen_C
 
 
 def _fit_shared(labelled: Labelled) -> _Shared:
@@ -219,13 +219,13 @@ def _fit_shared(labelled: Labelled) -> _Shared:
     mean, spread = float(labelled.scores_NC.mean()), float(labelled.scores_NC.std())
     # Equal scores are refused after the fit, whose slope is then 0.
     spread = spread or 1.0
-    features = labelled.scores_NC, labelled.levels_N[:, None], np.ones(1), labelled.seen_C.astype(np.float64)
+    features = labelled.scores_NC, labelled.offsets_N[:, None], np.ones(1), labelled.seen_C.astype(np.float64)
     columns_KP = np.stack([np.broadcast_to(each, known_NC.shape)[known_NC] for each in features])
     columns_KP[:2] = (columns_KP[:2] - mean) / spread
     # The bias is free; where no label is unseen (or seen), the offset's prior makes it 0.
     prior_K = np.array([PRIOR, PRIOR, 0.0, PRIOR])
-    slope, level, bias, seen = fit_logistic(columns_KP, labelled.targets_NC[known_NC] > 0, prior_K).tolist()
-    return _Shared(slope / spread, level / spread, bias - (slope + level) * mean / spread, seen)
+    slope, photo_factor, bias, seen_bias = fit_logistic(columns_KP, labelled.targets_NC[known_NC] > 0, prior_K).tolist()
+    return _Shared(slope / spread, photo_factor / spread, bias - (slope + photo_factor) * mean / spread, seen_bias)
 
 
 def _fit_biases(logits_NC: Doubles, targets_NC: NDArray[Any], strength: float) -> Doubles:
@@ -271,17 +271,17 @@ def _check(labelled: Labelled) -> None:
         )
 
 
-def _found(labelled: Labelled, held_out: dict[float, Doubles], strength: float) -> dict[str, Any]:
+def _report(labelled: Labelled, held_out: dict[float, Doubles], strength: float) -> dict[str, Any]:
     """Return what the calibration says about how it was found."""
     own = "" if math.isinf(strength) else f" + the label's own bias (normal prior, precision {strength:g})"
     before = "the bundle's own calibration" if labelled.calibrated else "sigmoid of the score"
-    orders = {"scores": labelled.scores_NC, "seen offset": held_out[math.inf], "calibrated": held_out[strength]}
+    orders = {"scores": labelled.scores_NC, "seen bias": held_out[math.inf], "calibrated": held_out[strength]}
     return {
-        "method": f"logistic: score, photo's level, offset of seen labels{own}",
+        "method": f"logistic: score, photo's offset, bias of seen labels{own}",
         "photos": len(labelled.scores_NC),
         "seen_labels": int(labelled.seen_C.sum()),
         "unseen_labels": int((~labelled.seen_C).sum()),
-        "present_labels_a_photo": round(float((labelled.targets_NC > 0).sum(axis=1).mean()), 3),
+        "present_labels_per_photo": round(float((labelled.targets_NC > 0).sum(axis=1).mean()), 3),
         "measured": f"before: {before}; after: held-out photos of {FOLDS}-fold cross-validation",
         "before": _by_kind(labelled, labelled.before_NC),
         "after": _by_kind(labelled, held_out[strength]),
@@ -316,7 +316,7 @@ def _by_kind(labelled: Labelled, logits_NC: Doubles) -> dict[str, dict[str, floa
 def f1_at(order_NC: Doubles, targets_NC: NDArray[Any]) -> float:
     """Return F1 at 3 over the labels together, in percent, by the rules `lesa` (see `lesa.evaluation.rules`).
 
-    A label that nobody looked for counts as wrong there: with partly known labels the figure compares orders only.
+    A label that nobody looked for counts as wrong there: with partly known labels the metric compares orders only.
     """
     k = min(AT, order_NC.shape[1])
     hits, present = hits_at_k(order_NC, targets_NC, k).sum(), (targets_NC > 0).sum()

@@ -1,38 +1,31 @@
 """A bundle's graph on onnxruntime: pixels -> codes, attentions, regions."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lesa.bundle import Bundle
 from lesa.codes import Floats
 from lesa.errors import LesaError
 
-Run = Callable[[Floats], tuple[Floats, Floats, Floats]]
+RunGraph = Callable[[Floats], tuple[Floats, Floats, Floats]]
 """Runs a bundle's graph."""
 
 
-def open_graph(bundle: Bundle) -> Run:
+def open_graph(bundle: Bundle) -> RunGraph:
     """Return a function from pixels (B, 3, H, W) to codes (B, M, E), attention (B, M, R), regions (B, R, E).
 
     Raises:
         LesaError: the graph cannot be opened, or its shapes are not the manifest's.
     """
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
     # Threads that wait for the next batch must not spin: photos are decoded on the same cores.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(bundle.graph, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime's exceptions share no public base class.
-        raise LesaError(f"the graph of {bundle.path} cannot be opened: {error}") from None
-    about, (rows, columns) = bundle.about, bundle.about.grid
-    side = about.preprocessing.size
+    session = open_session(bundle.graph, f"the graph of {bundle.path}", spinning=False)
+    manifest, (rows, columns) = bundle.manifest, bundle.manifest.grid
+    side = manifest.preprocessing.size
     expected = {
         "pixels": [3, side, side],
-        "codes": [about.attentions, about.vector_size],
-        "attention": [about.attentions, rows * columns],
-        "regions": [rows * columns, about.vector_size],
+        "codes": [manifest.attentions, manifest.vector_size],
+        "attention": [manifest.attentions, rows * columns],
+        "regions": [rows * columns, manifest.vector_size],
     }
     found = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
     if found != expected:
@@ -43,3 +36,27 @@ def open_graph(bundle: Bundle) -> Run:
         return codes_BME, attention_BMR, regions_BRE
 
     return run
+
+
+def open_session(graph: bytes | str, name: str, *, threads: int = 0, spinning: bool = True) -> Any:
+    """Open an ONNX graph on onnxruntime, on the CPU.
+
+    Args:
+        graph: the graph's bytes, or its path.
+        name: what messages call it.
+        threads: of an operator; as many as there are cores if 0.
+        spinning: whether threads wait busily for the next batch.
+
+    Raises:
+        LesaError: the graph is damaged.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    try:
+        return onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime's exceptions share no public base class.
+        raise LesaError(f"{name} cannot be opened: {error}") from None

@@ -1,10 +1,12 @@
 """One photo: opened safely and upright, and made into the pixels that a network expects. NumPy and Pillow only."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,13 @@ from lesa.errors import LesaError
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's decoders that a photo is given to, whatever its name says; others are odd, or start a program (EPS)."""
+DECODERS = 4
+"""Threads that decode photos; Pillow lets go of Python's lock while it works."""
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+Photo = TypeVar("Photo")
+Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def open_photo(photo: Path | str | BinaryIO, name: str = "") -> Image.Image:
         name: what messages call it; its path if not given.
 
     Raises:
-        LesaError: there is no such file, it is no photo, it is damaged, or it has more pixels than Pillow's limit.
+        LesaError: there is no such file, it is not a photo, it is damaged, or it has more pixels than Pillow's limit.
     """
     name = name or str(photo)
     try:
@@ -117,7 +125,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
 
 
-def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Make an RGB photo into pixels for a network.
 
     Returns:
@@ -137,7 +145,34 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.floa
     return np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))
 
 
-def seen_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+def decode_ahead(
+    photos: Iterable[Photo], decode: Callable[[Photo], Decoded], ahead: int
+) -> Iterator[tuple[Photo, Decoded | LesaError]]:
+    """Yield (photo, decoded) in order, decoded in threads at most `ahead` photos before they are needed.
+
+    Args:
+        photos: paths, or whatever `decode` takes.
+        decode: reads one photo. If it raises a LesaError, that is yielded in place of the result.
+        ahead: photos that are decoded but not yet taken.
+    """
+
+    def attempt(photo: Photo) -> tuple[Photo, Decoded | LesaError]:
+        try:
+            return photo, decode(photo)
+        except LesaError as problem:
+            return photo, problem
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        waiting: deque[Future[tuple[Photo, Decoded | LesaError]]] = deque()
+        for photo in photos:
+            waiting.append(pool.submit(attempt, photo))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """Return the part of an upright photo that the network sees.
 
     Args:

@@ -12,7 +12,7 @@ class Vocabulary:
     """Label names of a data set. Columns of every score and target matrix: unseen first, then seen.
 
     Raises:
-        LesaError: a name stands twice, or is empty.
+        LesaError: a name appears twice, or is empty.
     """
 
     unseen: tuple[str, ...]
@@ -27,7 +27,7 @@ class Vocabulary:
             if not name.strip():
                 raise LesaError("a label name is empty: remove the empty line from the label list")
             if name in known:
-                raise LesaError(f"label {name!r} stands twice in the vocabulary: keep it once, as seen or as unseen")
+                raise LesaError(f"label {name!r} appears twice in the vocabulary: keep it once, as seen or as unseen")
             known.add(name)
 
     @property

@@ -23,13 +23,13 @@ class Lexicon:
     def __init__(self, bundle: Bundle) -> None:
         """Take the bundle's names and vectors."""
         self._bundle = bundle
-        self.names = bundle.about.names
+        self.names = bundle.manifest.names
         self._rows = {name: row for row, name in enumerate(self.names)}
 
     def row(self, name: str) -> int | None:
         """Return where the bundle carries a name: as written, in lower case, or in another number."""
         forms = [name, name.lower()]
-        if self._bundle.about.composed:
+        if self._bundle.manifest.composed:
             # `ice-cream` and `hot_dog` are the carried `ice cream` and `hot dog`.
             spaced = " ".join(words(name.lower()))
             head, space, last = spaced.rpartition(" ")
@@ -66,5 +66,5 @@ class Lexicon:
         hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
         return LesaError(
             f"{self._bundle.path} has no vector for {', '.join(map(repr, unknown[:NAMED]))}{more}:{hint} Use other "
-            f"words, or give --vectors {' '.join(self._bundle.about.sources)} for any (pip install 'lesa-zsl[text]')"
+            f"words, or give --vectors {' '.join(self._bundle.manifest.sources)} for any (pip install 'lesa-zsl[text]')"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from lesa.codes import Codes, evidence
+from lesa.codes import Codes
 from lesa.drawing import (
     GAP,
     INK,
@@ -31,7 +31,7 @@ from lesa.drawing import (
 )
 from lesa.errors import LesaError
 from lesa.files import replacing, write_json
-from lesa.images import open_photo, seen_box
+from lesa.images import crop_box, open_photo
 from lesa.tagger import Labels, Tag, Tagger
 
 LARGEST = 1280
@@ -39,7 +39,7 @@ LARGEST = 1280
 SHEET = "sheet.png"
 SHEET_PHOTOS = 200
 SHEET_TAGS, SHEET_BOX = 3, (190, 150)
-"""Of the sheet of many photos: tags a photo, and the box that each picture fits into."""
+"""Of the sheet of many photos: tags per photo, and the box that each picture fits into."""
 EVIDENCE = (
     "evidence: what a region alone says for the label, from 0 to {full:.2f} in units of the score; frame: the box"
 )
@@ -69,14 +69,14 @@ def show_tags(
 ) -> Iterator[tuple[str, Path | LesaError]]:
     """Draw photos and yield (photo, its picture); one that cannot be shown yields the reason.
 
-    A photo NAME.jpg gives NAME.png, all tags beside each other; NAME.json; and NAME/1.png and so on, a picture a tag.
+    A photo NAME.jpg gives NAME.png with all tags, NAME.json, and NAME/1.png and so on, one picture per tag.
 
     Args:
         tagger: of the bundle.
         photos: image files.
         out: the folder to write into; nothing that lies there is replaced.
         labels: to choose from.
-        top: tags a photo.
+        top: tags per photo.
         sheet: whether `sheet.png`, with all photos and their three best tags, is written in the end.
 
     Raises:
@@ -93,27 +93,27 @@ def show_tags(
             if isinstance(codes, LesaError):
                 raise codes
             shown = look(tagger, str(photo), codes, labels, top)
-            picture = write_pictures(shown, str(photo), out / free_name(Path(photo).stem, taken))
+            picture = _write_pictures(shown, str(photo), out / free_name(Path(photo).stem, taken))
         except LesaError as error:
             yield str(photo), error
             continue
         if sheet:
-            rows.append(row(shown))
+            rows.append(_row(shown))
         yield str(photo), picture
     if rows:
-        save(many(rows), out / SHEET)
+        save(_many(rows), out / SHEET)
 
 
 def look(tagger: Tagger, photo: str, codes: Codes, labels: Labels, top: int) -> Shown:
     """Return what is drawn of a photo."""
     image = open_photo(photo)
     small = image.resize(fit(image.size, (min(LARGEST, image.width), min(LARGEST, image.height))))
-    full = max(float(evidence(codes, each.vectors_CE).max()) for each in (tagger.labels(), labels))
-    seen = seen_box(codes.size, tagger.bundle.about.preprocessing)
+    full = max(float(tagger.evidence(codes, each).max()) for each in (tagger.labels(), labels))
+    seen = crop_box(codes.size, tagger.bundle.manifest.preprocessing)
     return Shown(small, codes.size, tagger.rank(codes, labels, top), seen, max(full, 0))
 
 
-def write_pictures(shown: Shown, photo: str, place: Path) -> Path:
+def _write_pictures(shown: Shown, photo: str, place: Path) -> Path:
     """Write a photo's pictures and JSON beside `place` and return the picture of all its tags.
 
     Raises:
@@ -126,22 +126,20 @@ def write_pictures(shown: Shown, photo: str, place: Path) -> Path:
     for number, tag in enumerate(shown.tags, start=1):
         drawn = tag_picture(shown, tag, shown.photo.size)
         save(
-            stacked([drawn, legend(EVIDENCE.format(full=shown.full), whole(shown))], GAP // 2), place / f"{number}.png"
+            stacked([drawn, legend(EVIDENCE.format(full=shown.full), _whole(shown))], GAP // 2), place / f"{number}.png"
         )
     save(photo_sheet(shown), picture)
-    write_json(about, description(shown, photo))
+    write_json(about, _description(shown, photo))
     return picture
 
 
-def description(shown: Shown, photo: str) -> dict[str, Any]:
+def _description(shown: Shown, photo: str) -> dict[str, Any]:
     """Return what the pictures show as JSON holds it."""
     tags = [
-        {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
-        | ({} if tag.probability is None else {"probability": round(tag.probability, 4)})
-        | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
+        tag.to_dict() | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
         for tag in shown.tags
     ]
-    # A file name that is no text cannot be written as UTF-8.
+    # A file name that is not text cannot be written as UTF-8.
     name = photo.encode("utf-8", "backslashreplace").decode()
     covers = [round(x, 2) for x in shown.seen]
     about = {"photo": name, "size": shown.size, "grid": shown.tags[0].evidence.shape, "covers": covers}
@@ -154,16 +152,16 @@ def photo_sheet(shown: Shown) -> Image.Image:
         shown.photo.resize(fit(shown.photo.size, THUMBNAIL)),
         *(tag_picture(shown, t, THUMBNAIL) for t in shown.tags),
     ]
-    return framed(stacked([beside(cells), legend(EVIDENCE.format(full=shown.full), whole(shown))]))
+    return framed(stacked([beside(cells), legend(EVIDENCE.format(full=shown.full), _whole(shown))]))
 
 
-def row(shown: Shown) -> Image.Image:
+def _row(shown: Shown) -> Image.Image:
     """Draw a photo's part of the sheet of many."""
     cells = [tag_picture(shown, tag, SHEET_BOX) for tag in shown.tags[:SHEET_TAGS]]
-    return in_columns([shown.photo.resize(fit(shown.photo.size, SHEET_BOX)), *cells], SHEET_BOX[0] + GAP)
+    return _in_columns([shown.photo.resize(fit(shown.photo.size, SHEET_BOX)), *cells], SHEET_BOX[0] + GAP)
 
 
-def many(rows: Sequence[Image.Image]) -> Image.Image:
+def _many(rows: Sequence[Image.Image]) -> Image.Image:
     """Draw the sheet of many photos, in two columns."""
     lines = [beside(rows[i : i + 2], 2 * GAP) for i in range(0, len(rows), 2)]
     return framed(stacked([*lines, legend(EVIDENCE_OF_MANY, whole=True)], GAP))
@@ -176,11 +174,11 @@ def tag_picture(shown: Shown, tag: Tag, limit: tuple[int, int]) -> Image.Image:
     seen = scaled(shown.seen, across, down)
     size = (seen[2] - seen[0], seen[3] - seen[1])
     picture = overlay(small, heat(tag.evidence.ravel(), tag.evidence.shape, size, shown.full), seen)
-    draw_box(picture, scaled(tag.box, across, down))
-    return stacked([picture, caption(tag.label, tag.figure, max(small.width, NARROWEST))])
+    _draw_box(picture, scaled(tag.box, across, down))
+    return stacked([picture, caption(tag.label, tag.text, max(small.width, NARROWEST))])
 
 
-def draw_box(picture: Image.Image, box: Box) -> None:
+def _draw_box(picture: Image.Image, box: Box) -> None:
     """Draw a frame that is seen on any colour: white within dark."""
     left, top, right, bottom = box
     draw = ImageDraw.Draw(picture)
@@ -189,7 +187,7 @@ def draw_box(picture: Image.Image, box: Box) -> None:
     draw.rectangle((left, top, right - 1, bottom - 1), outline=PAPER, width=wide)
 
 
-def in_columns(images: Sequence[Image.Image], width: int) -> Image.Image:
+def _in_columns(images: Sequence[Image.Image], width: int) -> Image.Image:
     """Join pictures from left to right, each in a column of the same width."""
     strip = Image.new("RGB", (width * (SHEET_TAGS + 1), max(image.height for image in images)), PAPER)
     for column, image in enumerate(images):
@@ -197,7 +195,7 @@ def in_columns(images: Sequence[Image.Image], width: int) -> Image.Image:
     return strip
 
 
-def whole(shown: Shown) -> bool:
+def _whole(shown: Shown) -> bool:
     """Return whether the model sees the whole photo."""
     return scaled(shown.seen, 1, 1) == (0, 0, *shown.size)
 

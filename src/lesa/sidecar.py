@@ -74,7 +74,7 @@ class Change:
         return "new" if self.before is None else "deleted" if self.after is None else "changed"
 
     def differences(self) -> list[str]:
-        """Return a line a keyword that goes or comes: `- dc:subject: cat`, `+ dc:subject: dog`."""
+        """Return one line per keyword that goes or comes: `- dc:subject: cat`, `+ dc:subject: dog`."""
         old, new = Packet(self.before or EMPTY), Packet(self.after or EMPTY)
         lines = []
         for each in PROPERTIES:
@@ -98,7 +98,7 @@ class Change:
             path.chmod(mode)
 
 
-def plan(sidecar: Path, wanted: Keywords) -> Change:
+def _plan(sidecar: Path, wanted: Keywords) -> Change:
     """Return what writing `wanted` into a sidecar would change.
 
     Raises:
@@ -134,8 +134,8 @@ def write_tags(
     for photo, tags in tagged.items():
         sidecar = sidecar_of(photo, naming)
         try:
-            check_photo(photo, sidecar, owners.setdefault(sidecar, photo), undo)
-            change = plan(sidecar, {} if undo else keywords_of(tags, root))
+            _check_photo(photo, sidecar, owners.setdefault(sidecar, photo), undo)
+            change = _plan(sidecar, {} if undo else keywords_of(tags, root))
             if not dry_run:
                 change.carry_out()
             yield change
@@ -145,7 +145,7 @@ def write_tags(
             yield LesaError(f"{sidecar} is left as it is: {error.strerror}")
 
 
-def check_photo(photo: Path, sidecar: Path, first: Path, undo: bool) -> None:
+def _check_photo(photo: Path, sidecar: Path, first: Path, undo: bool) -> None:
     """Refuse a photo that is not there, or whose sidecar is itself or another photo's."""
     if sidecar == photo:
         raise LesaError(f"{photo} is a sidecar itself, expected a photo: leave it out")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 COLUMNS = ("photo", "label", "score", "seen", "left", "top", "right", "bottom")
-"""Of the CSV format: a row a tag; the box is in the upright photo's pixels. A calibrated bundle adds `probability`."""
+"""Of the CSV format, one row per tag; boxes in the upright photo's pixels. A calibrated bundle adds `probability`."""
 START = b'{"photo": '
 """How every line of a JSON Lines file starts."""
 Write = Callable[[str, "Codes", "Sequence[Tag]"], None]
@@ -56,25 +56,18 @@ def _photo_of(line: bytes, settings: str, where: str) -> str:
 
 
 def lines_writer(file: IO[str], settings: str) -> Write:
-    """Return a writer of JSON Lines: an object a photo, each line written whole."""
+    """Return a writer of JSON Lines: one object per photo, each line written whole."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        entry = {"photo": photo, "size": codes.size, "tags": [tag_entry(tag) for tag in tags], "settings": settings}
+        entry = {"photo": photo, "size": codes.size, "tags": [tag.to_dict() for tag in tags], "settings": settings}
         file.write(json.dumps(entry) + "\n")
         file.flush()
 
     return write
 
 
-def tag_entry(tag: "Tag") -> dict[str, object]:
-    """Return a tag as JSON holds it; `probability` is there if the bundle is calibrated, `parents` if it has some."""
-    entry: dict[str, object] = {"label": tag.label, "score": round(tag.score, 4), "seen": tag.seen, "box": tag.box}
-    entry |= {} if tag.probability is None else {"probability": round(tag.probability, 4)}
-    return entry | ({"parents": tag.parents} if tag.parents else {})
-
-
 def csv_writer(file: IO[str], calibrated: bool = False) -> Write:
-    """Return a writer of CSV: a row a tag."""
+    """Return a writer of CSV: one row per tag."""
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow([*COLUMNS, *(["probability"] if calibrated else [])])
 
@@ -92,7 +85,7 @@ TagPath = tuple[str, ...]
 
 
 def read_tags(path: Path, photos: Path) -> dict[Path, list[TagPath]]:
-    """Read the tags of photos, as `lesa tag` prints them: a JSON object a line, `photo` and `tags`.
+    """Read the tags of photos, as `lesa tag` prints them: one JSON object per line, `photo` and `tags`.
 
     Args:
         path: the JSON Lines file. Of two lines for the same photo the later one counts.
@@ -105,7 +98,7 @@ def read_tags(path: Path, photos: Path) -> dict[Path, list[TagPath]]:
     for place, line in numbered_lines(path):
         try:
             row = json.loads(line)
-            tagged[photo_path(photos, row["photo"])] = [tag_path(tag) for tag in row["tags"]]
+            tagged[_photo_path(photos, row["photo"])] = [tag_path(tag) for tag in row["tags"]]
         except (ValueError, KeyError, TypeError, AttributeError):
             expected = '{"photo": "a.jpg", "tags": [{"label": "dog"}]}'
             raise LesaError(f"{place} is not a photo with tags: expected {expected}, as `lesa tag` prints it") from None
@@ -120,21 +113,21 @@ def tag_path(tag: Mapping[str, Any]) -> TagPath:
     if not isinstance(parents, list):
         raise TypeError
     names = [*parents, tag["label"]]
-    levels = tuple(clean(checked(name)) for name in names)
+    levels = tuple(clean(_checked(name)) for name in names)
     if not all(levels):
         raise LesaError(f"a label or parent is empty in {names}: leave it out")
     return levels
 
 
-def photo_path(photos: Path, name: Any) -> Path:
+def _photo_path(photos: Path, name: Any) -> Path:
     """Return the path of a photo that is named in the file of tags."""
-    path = Path(checked(name))
+    path = Path(_checked(name))
     if not path.name:
         raise TypeError
     return photos / path
 
 
-def checked(text: Any) -> str:
+def _checked(text: Any) -> str:
     """Return `text` if it is text."""
     if not isinstance(text, str):
         raise TypeError

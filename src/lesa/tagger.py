@@ -5,31 +5,42 @@ with the codes; what each region alone says for the label, its evidence, tells w
 """
 
 import itertools
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
 from lesa.bundle import open_bundle
-from lesa.calibration import photo_level
-from lesa.codes import Box, Codes, Floats, centred, evidence, hot_box, select
+from lesa.calibration import photo_offset
+from lesa.codes import Box, Codes, Floats, Scored, evidence, peak_box, score, shifted
 from lesa.errors import LesaError
-from lesa.graph import Run, open_graph
-from lesa.images import open_photo, prepare, seen_box
+from lesa.graph import RunGraph, open_graph
+from lesa.images import crop_box, decode_ahead, open_photo, to_pixels
 from lesa.lexicon import Lexicon
 
-DECODERS = 4
+TOP = 5
+"""Tags per photo if nothing else is asked for and no threshold decides."""
 KEPT = 256
 """Photos whose codes a tagger keeps: 75 kB each with ten codes and 49 regions of 300 numbers."""
 KEPT_LABELS = 16
 """Lists of labels whose vectors a tagger keeps."""
 SAME = 0.999
 """Least cosine at which two vectors of one label are taken to come from the same source."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """A decoded photo."""
+
+    pixels: Floats
+    """As the graph takes them: 3, H, W."""
+    size: tuple[int, int]
+    """The upright photo's width and height."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +79,18 @@ class Tag:
     """What the bundle says it is a kind of, the outermost first."""
 
     @property
-    def figure(self) -> str:
+    def text(self) -> str:
         """What is shown beside the label: the probability if there is one, else the score."""
         return f"{self.score:.2f}" if self.probability is None else f"{100 * self.probability:.0f} %"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tag as JSON holds it, without its evidence.
+
+        `probability` is there if the bundle is calibrated, `parents` if the label has some.
+        """
+        entry = {"label": self.label, "score": round(self.score, 4), "seen": self.seen, "box": self.box}
+        entry |= {} if self.probability is None else {"probability": round(self.probability, 4)}
+        return entry | ({"parents": self.parents} if self.parents else {})
 
 
 class Tagger:
@@ -101,12 +121,12 @@ class Tagger:
                 given, expected = len(vectors), ", ".join(self._space.sources)
                 raise LesaError(f"{given} sources of vectors were given, {path} was made with {expected}: name each")
             self._space = replace(self._space, sources=tuple(vectors))
-        about = self.bundle.about
+        manifest = self.bundle.manifest
         self._lexicon = Lexicon(self.bundle)
-        self._seen = frozenset(about.seen)
-        self._run: Run | None = None
-        self._codes: OrderedDict[tuple[str, int, int], Codes] = OrderedDict()
-        self._labels: dict[tuple[str, ...], Labels] = {}
+        self._seen = frozenset(manifest.seen)
+        self._run: RunGraph | None = None
+        self._codes: LRUCache[tuple[str, int, int], Codes] = LRUCache(KEPT)
+        self._labels: LRUCache[tuple[str, ...], Labels] = LRUCache(KEPT_LABELS)
 
     def tag(
         self,
@@ -141,9 +161,6 @@ class Tagger:
             if isinstance(codes, LesaError):
                 raise codes
             self._codes[key] = codes
-            if len(self._codes) > KEPT:
-                self._codes.popitem(last=False)
-        self._codes.move_to_end(key)
         return self._codes[key]
 
     def stream(
@@ -153,7 +170,7 @@ class Tagger:
 
         Photos are decoded in threads, a few batches ahead; nothing is kept.
         """
-        decoded = _decoded(photos, self._decode, ahead=4 * batch_size)
+        decoded = decode_ahead(photos, self._decode, ahead=4 * batch_size)
         while batch := list(itertools.islice(decoded, batch_size)):
             good = [pixels for _, pixels in batch if not isinstance(pixels, LesaError)]
             found = iter(self._encode(good))
@@ -179,14 +196,12 @@ class Tagger:
         """
         if isinstance(names, str):
             raise LesaError(f"labels is the text {names!r}: give a list of labels")
-        key = self.bundle.about.tags if names is None else tuple(dict.fromkeys(names))
+        key = self.bundle.manifest.tags if names is None else tuple(dict.fromkeys(names))
         if not key:
             raise LesaError("no label was given: name at least one")
         found = self._labels.get(key)
         if found is None:
             found = self._labels[key] = self._find(key)
-            while len(self._labels) > KEPT_LABELS:
-                self._labels.pop(next(iter(self._labels)))
         return found
 
     def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
@@ -195,57 +210,74 @@ class Tagger:
         The best are the most probable; with a bundle that is not calibrated, those of the highest scores.
 
         Raises:
-            LesaError: the threshold is no probability, but the bundle is calibrated.
+            LesaError: the threshold is not a probability, but the bundle is calibrated.
         """
         self.check_threshold(threshold)
-        scores_C = self.scores(codes, labels)
-        probability_C = self._probabilities(scores_C, codes, labels)
-        value_C = scores_C if probability_C is None else probability_C
+        scored = self.score(codes, labels)
+        probability_C = self._probabilities(scored.scores_C, codes, labels)
+        value_C = scored.scores_C if probability_C is None else probability_C
         order = np.argsort(-value_C, kind="stable")[:top]
+        chosen_C = np.array([c for c in order.tolist() if threshold is None or value_C[c] >= threshold], np.intp)
+        maps_CR = evidence(codes, labels.vectors_CE[chosen_C], scored.winner_C[chosen_C])
         return [
             self._tag(
                 labels.names[c],
-                float(scores_C[c]),
+                float(scored.scores_C[c]),
                 labels.seen[c],
                 codes,
-                labels.vectors_CE[c],
+                map_R,
                 None if probability_C is None else float(probability_C[c]),
             )
-            for c in order.tolist()
-            if threshold is None or value_C[c] >= threshold
+            for c, map_R in zip(chosen_C.tolist(), maps_CR, strict=True)
         ]
 
+    def limits(
+        self, labels: Labels, top: int | None = None, threshold: float | None = None
+    ) -> tuple[int | None, float | None]:
+        """Return `top` and `threshold` for `rank`, with what holds where neither was asked for.
+
+        Then the threshold of a calibrated bundle decides, if the labels are the bundle's own, for which it was found;
+        else there are five tags per photo.
+        """
+        if top is None and threshold is None:
+            calibration = self.bundle.calibration
+            own = labels.names == self.bundle.manifest.tags
+            return (None, calibration.threshold) if calibration and own else (TOP, None)
+        return top, threshold
+
     def check_threshold(self, threshold: float | None) -> None:
-        """Refuse a threshold that is no probability, if the bundle is calibrated."""
+        """Refuse a threshold that is not a probability, if the bundle is calibrated."""
         if self.bundle.calibration and threshold is not None and not 0 <= threshold <= 1:
             raise LesaError(
                 f"the threshold is {threshold:g}: {self.bundle.path} is calibrated, so give a probability from 0 to 1"
             )
 
-    def scores(self, codes: Codes, labels: Labels) -> Floats:
-        """Return the labels' scores for a photo's codes, `C`."""
-        return select(codes.codes_ME @ labels.vectors_CE.T, self.bundle.about.selection)
+    def score(self, codes: Codes, labels: Labels) -> Scored:
+        """Return the labels' scores for a photo's codes, and the code that each label picked."""
+        return score(codes, labels.vectors_CE, self.bundle.manifest.selection)
 
-    def level(self, codes: Codes) -> float:
-        """Return the photo's level: the log of the mean exponential of the scores of the bundle's own labels."""
-        return photo_level(self.scores(codes, self.labels()))
+    def evidence(self, codes: Codes, labels: Labels) -> Floats:
+        """Return what each region alone says for each label, `C, R`, in units of the score."""
+        return evidence(codes, labels.vectors_CE, self.score(codes, labels).winner_C)
+
+    def photo_offset(self, codes: Codes) -> float:
+        """Return log(mean(exp(score))) over the bundle's own labels: how high scores are on this photo."""
+        return photo_offset(self.score(codes, self.labels()).scores_C)
 
     def _probabilities(self, scores_C: Floats, codes: Codes, labels: Labels) -> NDArray[np.float64] | None:
         if self.bundle.calibration is None or labels.biases_C is None:
             return None
-        level = photo_level(scores_C) if labels is self.labels() else self.level(codes)
-        return self.bundle.calibration.probabilities(scores_C, level, labels.biases_C)
+        offset = photo_offset(scores_C) if labels is self.labels() else self.photo_offset(codes)
+        return self.bundle.calibration.probabilities(scores_C, offset, labels.biases_C)
 
-    def _tag(
-        self, label: str, score: float, seen: bool, codes: Codes, vector_E: Floats, probability: float | None
-    ) -> Tag:
-        about = self.bundle.about
-        found = centred(evidence(codes, vector_E[None])[0].reshape(about.grid), about.offset)
-        box = hot_box(found.clip(min=0), seen_box(codes.size, about.preprocessing))
-        parents = about.parents.get(self.carried(label), ())
-        return Tag(label, score, seen, found, box, probability, parents)
+    def _tag(self, label: str, score: float, seen: bool, codes: Codes, map_R: Floats, probability: float | None) -> Tag:
+        manifest = self.bundle.manifest
+        map_HW = shifted(map_R.reshape(manifest.grid), manifest.region_shift)
+        box = peak_box(map_HW.clip(min=0), crop_box(codes.size, manifest.preprocessing))
+        parents = manifest.parents.get(self.canonical(label), ())
+        return Tag(label, score, seen, map_HW, box, probability, parents)
 
-    def carried(self, name: str) -> str:
+    def canonical(self, name: str) -> str:
         """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
         row = self._lexicon.row(name)
         return name if row is None else self._lexicon.names[row]
@@ -254,11 +286,11 @@ class Tagger:
         rows = {name: row for name in names if (row := self._lexicon.row(name)) is not None}
         vectors = {name: self.bundle.vectors_CE[row] for name, row in rows.items()}
         others = [name for name in names if name not in vectors]
-        composing = self.bundle.about.composed and not self._reads_sources
+        composing = self.bundle.manifest.composed and not self._reads_sources
         if others:
             found = self._lexicon.compose(others) if composing else self._embed(others)
             vectors |= dict(zip(others, found, strict=True))
-        carried = [self.carried(name) for name in names]
+        carried = [self.canonical(name) for name in names]
         seen = tuple(name in self._seen for name in carried)
         calibration = self.bundle.calibration
         biases_C = calibration.biases(carried, seen) if calibration else None
@@ -270,26 +302,26 @@ class Tagger:
 
         One of its own labels is embedded along: other vectors of the same length would give tags without meaning.
         """
-        about, sources = self.bundle.about, ", ".join(self._space.sources)
+        manifest, sources = self.bundle.manifest, ", ".join(self._space.sources)
         try:
-            vectors_CE = self._space.embed([about.names[0], *names])
+            vectors_CE = self._space.embed([manifest.names[0], *names])
         except LesaError as error:
             few = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise LesaError(f"for labels that {self.bundle.path} does not carry ({few}): {error}") from None
-        if vectors_CE.shape[1] != about.vector_size or not vectors_CE[0] @ self.bundle.vectors_CE[0] > SAME:
+        if vectors_CE.shape[1] != manifest.vector_size or not vectors_CE[0] @ self.bundle.vectors_CE[0] > SAME:
             raise LesaError(
-                f"{sources} has another vector for {about.names[0]!r} than {self.bundle.path}: give the vectors that "
-                f"it was made with ({', '.join(about.sources)})"
+                f"{sources} has another vector for {manifest.names[0]!r} than {self.bundle.path}: give the vectors "
+                f"that it was made with ({', '.join(manifest.sources)})"
             )
         return vectors_CE[1:]
 
-    def _decode(self, photo: Path | str) -> "Pixels":
+    def _decode(self, photo: Path | str) -> _Pixels:
         return self._pixels(open_photo(photo))
 
-    def _pixels(self, image: Image.Image) -> "Pixels":
-        return Pixels(prepare(image, self.bundle.about.preprocessing), image.size)
+    def _pixels(self, image: Image.Image) -> _Pixels:
+        return _Pixels(to_pixels(image, self.bundle.manifest.preprocessing), image.size)
 
-    def _encode(self, photos: Sequence["Pixels"]) -> list[Codes]:
+    def _encode(self, photos: Sequence[_Pixels]) -> list[Codes]:
         if not photos:
             return []
         if self._run is None:
@@ -298,42 +330,10 @@ class Tagger:
         return [Codes(*each) for each in zip(*found, (photo.size for photo in photos), strict=True)]
 
 
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """A decoded photo."""
-
-    pixels: Floats
-    """As the graph takes it: 3, H, W."""
-    size: tuple[int, int]
-    """The upright photo's width and height."""
-
-
-Decoded = tuple[Path | str, Pixels | LesaError]
-
-
-def _decoded(photos: Iterable[Path | str], decode: Callable[[Path | str], Pixels], ahead: int) -> Iterator[Decoded]:
-    """Yield photos in order, decoded in threads at most `ahead` photos before they are needed."""
-
-    def attempt(photo: Path | str) -> Decoded:
-        try:
-            return photo, decode(photo)
-        except LesaError as problem:
-            return photo, problem
-
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: deque[Future[Decoded]] = deque()
-        for photo in photos:
-            waiting.append(pool.submit(attempt, photo))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def _state(photo: Path) -> tuple[str, int, int]:
     """Return what changes when a photo does: its absolute path, time of change and size."""
     try:
-        about = photo.stat()
+        stat = photo.stat()
     except OSError:
         raise LesaError(f"{photo} does not exist") from None
-    return str(photo.absolute()), about.st_mtime_ns, about.st_size
+    return str(photo.absolute()), stat.st_mtime_ns, stat.st_size

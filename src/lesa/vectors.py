@@ -51,7 +51,7 @@ class VectorSpace:
         parts = [unit(read_vectors(source, names), names) for source in self.sources]
         if self.means_by_source is not None:
             pairs = zip(parts, self.means_by_source, self.sources, strict=True)
-            parts = [unit(centre(part, mean, source), names) for part, mean, source in pairs]
+            parts = [unit(_centre(part, mean, source), names) for part, mean, source in pairs]
         return unit(np.concatenate(parts, axis=1), names)
 
 
@@ -92,7 +92,7 @@ def unit(vectors_CE: Vector, names: Sequence[str]) -> Vector:
     return units_CE
 
 
-def centre(vectors_CE: Vector, mean_E: Vector, source: str) -> Vector:
+def _centre(vectors_CE: Vector, mean_E: Vector, source: str) -> Vector:
     """Subtract a source's mean."""
     if vectors_CE.shape[1] != len(mean_E):
         raise LesaError(
@@ -115,7 +115,7 @@ def read_vectors(source: str, names: Sequence[str]) -> Vector:
         return read_table(source, names)
     said = [KEY.sub("", name) for name in names]
     if source.startswith(ENCODER):
-        return encode_text(source.removeprefix(ENCODER), said)
+        return _encode_text(source.removeprefix(ENCODER), said)
     return read_text_vectors(source, said)
 
 
@@ -124,25 +124,25 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
 
     A label is the token of its whole phrase (`_` for a space, as written, else in lower case); else the mean of its
     words' vectors (as in the paper), where signs that the table does not know are left out of a word. The file is
-    streamed: memory holds the wanted vectors only. Of a token that stands twice the first vector counts.
+    streamed: memory holds the wanted vectors only. Of a token that appears twice the first vector counts.
 
     Raises:
         LesaError: the file is missing, damaged or in another format, or a label's word is not in it.
     """
-    tokens = {token for name in names for word in words(name) for token in (phrase(name), word, *plain(word))}
+    tokens = {token for name in names for word in words(name) for token in (_phrase(name), word, *plain(word))}
     wanted = tokens | {token.lower() for token in tokens}
-    table = dict(stream_vectors(Path(path), wanted))
-    parts = [tokens_of(name, table) for name in names]
+    table = dict(_stream_vectors(Path(path), wanted))
+    parts = [_tokens_of(name, table) for name in names]
     missing = [
         (token, name) for name, tokens in zip(names, parts, strict=True) for token in tokens if token not in table
     ]
     if missing:
-        raise no_vector(path, [f"{token!r} (label {name!r})" for token, name in missing])
+        raise _no_vector(path, [f"{token!r} (label {name!r})" for token, name in missing])
     means = [np.mean([table[token] for token in tokens], axis=0, dtype=np.float64) for tokens in parts]
     return np.stack(means).astype(np.float32)
 
 
-def phrase(name: str) -> str:
+def _phrase(name: str) -> str:
     """Return a label as word2vec and CLIP tables write it: one token, `_` for a space."""
     return "_".join(name.split())
 
@@ -162,24 +162,24 @@ def plain(word: str) -> list[str]:
     return re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", word))
 
 
-def tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
+def _tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
     """Return the token of a label's phrase if the table has it, else those of its words, as the table writes them."""
-    whole = spelling(phrase(name), table)
+    whole = _spelling(_phrase(name), table)
     if whole in table:
         return [whole]
     tokens = []
     for word in words(name):
-        written = spelling(word, table)
-        tokens += [written] if written in table else [spelling(part, table) for part in plain(word)]
+        written = _spelling(word, table)
+        tokens += [written] if written in table else [_spelling(part, table) for part in plain(word)]
     return tokens or [whole]
 
 
-def spelling(token: str, table: Mapping[str, Vector]) -> str:
+def _spelling(token: str, table: Mapping[str, Vector]) -> str:
     """Return the token as the table writes it; as it is if the table has none."""
     return token.lower() if token not in table and token.lower() in table else token
 
 
-def no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> LesaError:
+def _no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> LesaError:
     """Return the error that names what a file has no vectors for."""
     more = f" and {len(missing) - shown} more" if len(missing) > shown else ""
     return LesaError(
@@ -188,7 +188,7 @@ def no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> Lesa
     )
 
 
-def stream_vectors(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Vector]]:
+def _stream_vectors(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Vector]]:
     """Yield the wanted tokens of a text file with their vectors, the first vector of a token only.
 
     word2vec's first line, `count size`, is optional; where it is there, the lines are counted: a download that was cut
@@ -201,19 +201,19 @@ def stream_vectors(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Vector]]
     left = {word.encode() for word in wanted}
     lines = 0
     with path.open("rb") as file:
-        count, size, passed = read_start(path, file)
+        count, size, passed = _read_start(path, file)
         for number, line in enumerate(file, start=passed + 1):
             head = line.split(maxsplit=1)
             lines += bool(head)
             # Web-crawl files hold tokens with spaces in them: `at name@domain.com` is not `at`.
             if head and head[0] in left and line.rsplit(maxsplit=size)[0] == head[0]:
                 left.remove(head[0])
-                yield head[0].decode(), parse_vector(line, size, f"{path}:{number}")
+                yield head[0].decode(), _parse_vector(line, size, f"{path}:{number}")
     if count not in (None, lines):
         raise LesaError(f"{path} promises {count} vectors and holds {lines}: it is cut off; get it again")
 
 
-def read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
+def _read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
     """Leave a file at its first vector; return the promised number of vectors, their size, and the lines passed.
 
     Raises:
@@ -237,7 +237,7 @@ def read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
     return count, size, 0 if count is None else 1
 
 
-def parse_vector(line: bytes, size: int, where: str) -> Vector:
+def _parse_vector(line: bytes, size: int, where: str) -> Vector:
     """Return a line's numbers.
 
     Raises:
@@ -256,7 +256,7 @@ def write_table(path: Path | str, names: Sequence[str], vectors_CE: Vector) -> N
     """Write labels and their vectors, `C x E`, as a `.safetensors` table: small, exact, and no label is guessed.
 
     Raises:
-        LesaError: there is not one vector a label, or a label stands twice.
+        LesaError: there is not one vector per label, or a label appears twice.
     """
     if len(set(names)) != len(vectors_CE) or len(names) != len(vectors_CE):
         raise LesaError(
@@ -285,12 +285,12 @@ def read_table(path: Path | str, names: Sequence[str]) -> Vector:
     if vectors.ndim != 2 or len(rows) != len(vectors):
         raise LesaError(f"{path} holds {len(rows)} names for vectors of shape {vectors.shape}: write it again")
     if missing := [repr(name) for name in names if name not in rows]:
-        raise no_vector(path, missing)
+        raise _no_vector(path, missing)
     chosen: Vector = vectors[[rows[name] for name in names]].astype(np.float32)
     return chosen
 
 
-def encode_text(encoder: str, names: Sequence[str]) -> Vector:
+def _encode_text(encoder: str, names: Sequence[str]) -> Vector:
     """Embed labels with a sentence encoder (library sentence-transformers), float32 `C x E`. Phrases go in as they are.
 
     Args:
@@ -309,7 +309,7 @@ def encode_text(encoder: str, names: Sequence[str]) -> Vector:
     disable_progress_bar()
     try:
         # Safetensors only: the other weights files of old encoders are pickles.
-        model = SentenceTransformer(find_encoder(encoder), device="cpu", model_kwargs={"use_safetensors": True})
+        model = SentenceTransformer(_find_encoder(encoder), device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise LesaError(f"there is no sentence encoder {encoder!r} ({reason}): give a folder or a known name") from None
@@ -317,7 +317,7 @@ def encode_text(encoder: str, names: Sequence[str]) -> Vector:
     return encoded.astype(np.float32)
 
 
-def find_encoder(encoder: str) -> str:
+def _find_encoder(encoder: str) -> str:
     """Return the folder of an encoder that an installed package carries; else what was given."""
     package = find_spec(BUNDLED_ENCODERS[encoder]) if encoder in BUNDLED_ENCODERS else None
     return str(Path(package.origin).with_name("model")) if package and package.origin else encoder

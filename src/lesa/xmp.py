@@ -16,9 +16,12 @@ pass
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 LESA = "urn:lesa:sidecar/1.0/"
 ABOUT = {f"{RDF} about", "about"}
-"""The attribute of a description that is no property; old programs write it without a namespace."""
+"""The attribute of a description that is not a property; old programs write it without a namespace."""
 LISTS = {f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt"}
 START_TAG = re.compile(rb"""<(?P<name>[^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+SEPARATORS = re.compile(r"[|/]")
+"""What Lightroom and digiKam put between the levels of a keyword; it cannot stand within a level."""
 EMPTY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="lesa">\n'
@@ -89,13 +92,13 @@ class Node:
     text: str = ""
 
 
-def parse(data: bytes) -> Node:
+def _parse(data: bytes) -> Node:
     """Parse XML; the node above the root element is returned.
 
     Raises:
         LesaError: it is not well-formed, not UTF-8, or has a document type (which could pull in other files).
     """
-    check_utf8(data)
+    _check_utf8(data)
     top = Node("", {}, 0, 0, len(data))
     opened = [top]
     parser = expat.ParserCreate("utf-8", namespace_separator=" ")
@@ -132,7 +135,7 @@ def parse(data: bytes) -> Node:
     return top
 
 
-def check_utf8(data: bytes) -> None:
+def _check_utf8(data: bytes) -> None:
     """Refuse bytes that are not UTF-8: the parser would read UTF-16 too, and our UTF-8 within it would spoil it."""
     try:
         unfit = "\0" in data.decode("utf-8")
@@ -147,7 +150,7 @@ class Packet:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        top = parse(data)
+        top = _parse(data)
         inner = [*top.children, *(node for child in top.children for node in child.children)]
         found = [node for node in inner if node.name == f"{RDF} RDF" and node.inside < node.end]
         if not found:
@@ -174,7 +177,7 @@ class Packet:
 
     def items(self, wanted: Property) -> list[Node]:
         """Return the elements of a property's keywords."""
-        return [item for node in self.nodes(wanted) for item in items_of(node)]
+        return [item for node in self.nodes(wanted) for item in _items_of(node)]
 
     def words(self, wanted: Property) -> list[str]:
         """Return a property's keywords."""
@@ -200,7 +203,7 @@ class Packet:
         return not any(each.children or each.attributes.keys() - ABOUT for each in self.descriptions)
 
 
-def items_of(node: Node) -> list[Node]:
+def _items_of(node: Node) -> list[Node]:
     """Return the entries of a property's list."""
     return [item for each in node.children for item in each.children]
 
@@ -210,7 +213,7 @@ def with_keywords(data: bytes | None, wanted: Keywords) -> bytes | None:
 
     Args:
         data: the sidecar's bytes; None if there is none.
-        wanted: keywords to add, a list a property; empty to take out what was added.
+        wanted: keywords to add, one list per property; empty to take out what was added.
 
     Returns:
         The new bytes: the same ones if nothing is to change, None if there is to be no sidecar, because nothing would
@@ -221,49 +224,49 @@ def with_keywords(data: bytes | None, wanted: Keywords) -> bytes | None:
     """
     packet = Packet(EMPTY if data is None else data)
     new = {each: unique(wanted.get(each, ()), packet.owners(each)) for each in PROPERTIES}
-    if data is not None and all(is_done(packet, each, new[each]) for each in PROPERTIES):
+    if data is not None and all(_is_done(packet, each, new[each]) for each in PROPERTIES):
         return data
     created = data is None or bool(packet.words(CREATED))
-    bare = Packet(cut(packet.data, added_nodes(packet)))
+    bare = Packet(_cut(packet.data, _added_nodes(packet)))
     if any(new.values()):
         return add(bare, new, created)
     return None if created and bare.holds_nothing() else bare.data
 
 
-def is_done(packet: Packet, wanted: Property, new: Sequence[str]) -> bool:
+def _is_done(packet: Packet, wanted: Property, new: Sequence[str]) -> bool:
     """Say whether exactly the keywords `new` were added to a property, and are still there."""
     there = sorted(item.text for item in packet.added(wanted))
     return there == sorted(packet.words(NOTES[wanted])) == sorted(new)
 
 
-def added_nodes(packet: Packet) -> list[Node]:
+def _added_nodes(packet: Packet) -> list[Node]:
     """Return the elements to cut: keywords that were added, notes, and what has nothing left in it."""
     added = {item.start for each in PROPERTIES for item in packet.added(each)}
     nodes = []
     for description in packet.descriptions:
-        whole = [node for node in description.children if is_spent(node, added)]
+        whole = [node for node in description.children if _is_spent(node, added)]
         if whole and len(whole) == len(description.children) and not description.attributes.keys() - ABOUT:
             nodes.append(description)
             continue
         nodes += whole
         rest = [node for node in description.children if node.name in KEYS and node not in whole]
-        nodes += [item for node in rest for item in items_of(node) if item.start in added]
+        nodes += [item for node in rest for item in _items_of(node) if item.start in added]
     return nodes
 
 
-def is_spent(node: Node, added: set[int]) -> bool:
+def _is_spent(node: Node, added: set[int]) -> bool:
     """Say whether a property is a note, or a keyword list without any keyword of the owner."""
-    return node.name in OWN_KEYS or (node.name in KEYS and all(item.start in added for item in items_of(node)))
+    return node.name in OWN_KEYS or (node.name in KEYS and all(item.start in added for item in _items_of(node)))
 
 
-def cut(data: bytes, nodes: Sequence[Node]) -> bytes:
+def _cut(data: bytes, nodes: Sequence[Node]) -> bytes:
     """Return `data` without these elements and the blanks before them."""
     for node in sorted(nodes, key=lambda node: node.start, reverse=True):
-        data = data[: node.start - len(blanks_before(data, node.start))] + data[node.end :]
+        data = data[: node.start - len(_blanks_before(data, node.start))] + data[node.end :]
     return data
 
 
-def blanks_before(data: bytes, start: int) -> bytes:
+def _blanks_before(data: bytes, start: int) -> bytes:
     """Return the spaces and line ends before a place: what an element that follows this one is to begin with."""
     kept = len(data[:start].rstrip(b" \t\r\n"))
     return data[kept:start]
@@ -275,7 +278,7 @@ def add(packet: Packet, new: Keywords, created: bool) -> bytes:
     block: dict[Property, Sequence[str]] = {}
     for wanted, words in new.items():
         if words and (items := packet.items(wanted)):
-            inserted[items[-1].end] = more_items(packet.data, items[-1], words)
+            inserted[items[-1].end] = _more_items(packet.data, items[-1], words)
         elif words:
             block[wanted] = words
     block |= {NOTES[wanted]: words for wanted, words in new.items() if words}
@@ -283,24 +286,24 @@ def add(packet: Packet, new: Keywords, created: bool) -> bytes:
         block[CREATED] = ["True"]
     about = next((each.attributes[name] for each in packet.descriptions for name in ABOUT & each.attributes.keys()), "")
     last = packet.rdf.children[-1] if packet.rdf.children else None
-    blanks = blanks_before(packet.data, last.start) if last else b"\n  "
+    blanks = _blanks_before(packet.data, last.start) if last else b"\n  "
     # A description of its own: so a sidecar that is written only once gives back every byte when ours is taken out.
-    inserted[last.end if last else packet.rdf.inside] = blanks + own_description(about, block).encode()
+    inserted[last.end if last else packet.rdf.inside] = blanks + _own_description(about, block).encode()
     data = packet.data
     for place in sorted(inserted, reverse=True):
         data = data[:place] + inserted[place] + data[place:]
     return data
 
 
-def more_items(data: bytes, last: Node, words: Sequence[str]) -> bytes:
+def _more_items(data: bytes, last: Node, words: Sequence[str]) -> bytes:
     """Return list entries that look like the `last` one and follow it."""
     tag = START_TAG.match(data, last.start)
     assert tag is not None
-    name, blanks = tag["name"], blanks_before(data, last.start)
+    name, blanks = tag["name"], _blanks_before(data, last.start)
     return b"".join(blanks + b"<%b>%b</%b>" % (name, escape(word).encode(), name) for word in words)
 
 
-def own_description(about: str, properties: Keywords) -> str:
+def _own_description(about: str, properties: Keywords) -> str:
     """Return an `rdf:Description` with lists of keywords; it needs no namespace from around it."""
     namespaces = {"rdf": RDF} | {each.prefix: each.namespace for each in properties}
     declared = "".join(f'\n    xmlns:{prefix}="{namespace}"' for prefix, namespace in namespaces.items())
@@ -310,13 +313,6 @@ def own_description(about: str, properties: Keywords) -> str:
         lines += [f"     <rdf:li>{escape(word)}</rdf:li>" for word in words]
         lines += [f"    </rdf:{each.form}>", f"   </{each}>"]
     return "\n".join([*lines, "  </rdf:Description>"])
-
-
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-SEPARATORS = re.compile(r"[|/]")
-"""What Lightroom and digiKam put between the levels of a keyword; it cannot stand within a level."""
 
 
 def clean(name: str) -> str:

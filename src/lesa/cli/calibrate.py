@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 HEADER = ("labels", "", "ECE", "ECE of the best 5", "Brier", "log loss")
 FIGURES = {"ece": "{:.2%}", "ece_best": "{:.1%}", "brier": "{:.4f}", "log_loss": "{:.4f}"}
-ORDERS = {"scores": "by score", "seen offset": "with the seen offset", "calibrated": "by probability"}
+ORDERS = {"scores": "by score", "seen bias": "with the seen bias", "calibrated": "by probability"}
 
 
 @click.command()
@@ -35,7 +35,7 @@ ORDERS = {"scores": "by score", "seen offset": "with the seen offset", "calibrat
     "--data", type=PATH, required=True, help="Labelled photos: a .csv or .jsonl file, or a prepared data set's folder."
 )
 @click.option("--photos", type=PATH, help="Folder of the photos; that of the .csv or .jsonl file if not given.")
-@click.option("--labels", type=PATH, help="The labels that were looked for, one a line; the bundle's if not given.")
+@click.option("--labels", type=PATH, help="The labels that were looked for, one per line; the bundle's if not given.")
 @click.option("--split", help="Take the photos of one split; a data set's `validation`, all of a file if not given.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option("-o", "--out", type=PATH, help="The bundle to write; NAME-calibrated.lesa beside it if not given.")
@@ -52,10 +52,10 @@ def calibrate(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Scores -> probabilities: fitted on a few dozen labelled photos, which must be none of the training photos.
+    """Scores -> probabilities: fitted on a few dozen labelled photos that are not training photos.
 
-    The file has a row a photo: `photo,labels` with `dog;park` as labels. Labels that a row does not list are absent;
-    but if some row says `-cat` (JSON Lines: `absent`), labels that a row does not mention are unknown, and left out.
+    The file has one row per photo: `photo,labels` with `dog;park` as labels. Labels that a row does not list are
+    absent. But if some row says `-cat` (JSON Lines: `absent`), labels that a row does not mention are unknown.
     `lesa tag` with the new bundle gives probabilities, orders tags by them, and takes --threshold as a probability.
 
     \b
@@ -73,27 +73,29 @@ def calibrate(
     if out.exists() and not force and not dry_run:
         raise LesaError(f"{out} exists: name another file with -o, or say --force to write over it")
     tagger = Tagger(bundle, vectors)
-    files, names, targets_NC = read_known(tagger, data, photos, labels, split)
+    files, names, targets_NC = _read_known(tagger, data, photos, labels, split)
     with progress_bar("calibrate", len(files)) as advance:
         labelled = score_photos(
             tagger, files, targets_NC, names, lambda reason: click.echo(f"lesa: {reason}", err=True), advance
         )
     calibration = fit_calibration(labelled)
-    print_calibration(bundle, calibration)
+    _print_calibration(bundle, calibration)
     if not dry_run:
         with_calibration(bundle, calibration, out)
         click.echo(f"wrote {out}")
 
 
-def read_known(tagger: "Tagger", data: Path, photos: Path | None, labels: Path | None, split: str | None) -> "Known":
+def _read_known(tagger: "Tagger", data: Path, photos: Path | None, labels: Path | None, split: str | None) -> "Known":
     """Return photos, labels and targets of a file of labels or of a prepared data set.
 
     Raises:
         LesaError: the data cannot be read, or do not fit the bundle or the options.
     """
     if not data.is_dir():
-        asked = read_lines(labels) if labels else tagger.bundle.about.tags
-        return _from_rows(tagger, data, photos or data.parent, tuple(dict.fromkeys(map(tagger.carried, asked))), split)
+        asked = read_lines(labels) if labels else tagger.bundle.manifest.tags
+        return _from_rows(
+            tagger, data, photos or data.parent, tuple(dict.fromkeys(map(tagger.canonical, asked))), split
+        )
     if labels or not photos:
         raise LesaError(f"{data} is a data set, which has its own labels: give the photos' folder, and no --labels")
     return _from_dataset(data, photos, split or "validation")
@@ -118,7 +120,7 @@ def _from_rows(tagger: "Tagger", data: Path, photos: Path, names: tuple[str, ...
 
 
 def _columns(tagger: "Tagger", row: "Row", labels: frozenset[str], columns: Mapping[str, int]) -> list[int]:
-    carried = {tagger.carried(label): label for label in labels}
+    carried = {tagger.canonical(label): label for label in labels}
     if unknown := [label for name, label in carried.items() if name not in columns]:
         hint = did_you_mean(min(unknown), columns)
         raise LesaError(
@@ -136,12 +138,12 @@ def _from_dataset(folder: Path, photos: Path, split: str) -> "Known":
     return [photos / name for name in chosen.photos], dataset.vocabulary.names, chosen.targets.dense()
 
 
-def print_calibration(bundle: Path, calibration: "Calibration") -> None:
+def _print_calibration(bundle: Path, calibration: "Calibration") -> None:
     """Print how reliable probabilities are before and after, what the seen offset does, and the threshold."""
-    found = calibration.found
+    found = calibration.report
     title = (
         f"{bundle}: {found['photos']} photos, {found['seen_labels']} seen and {found['unseen_labels']} unseen labels, "
-        f"{found['present_labels_a_photo']:.2f} present a photo"
+        f"{found['present_labels_per_photo']:.2f} present a photo"
     )
     print_table(title, HEADER, [row for kind in found["after"] for row in _rows(kind, found)])
     click.echo(found["measured"])

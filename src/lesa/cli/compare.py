@@ -16,7 +16,7 @@ from lesa.cli.options import JOBS_OPTION, PATH, SEEDS_OPTION
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder of all runs and the tables, or to go on with.")
 def compare(config: Path, overrides: tuple[str, ...], seeds: int | None, jobs: int, device: str, out: Path) -> None:
-    """Train and score a list of methods x seeds on one data set; write a table, a CSV file and a figure.
+    """Train and score a list of methods x seeds on one data set; write a table, a CSV file and a metric.
 
     What is done is skipped. A method's grid is tried on the first seed with a fifth of the seen labels held out, and
     judged on the validation photos.
@@ -39,4 +39,4 @@ def run_comparison(comparison: Any, out: Path, device: str, jobs: int) -> None:
     results = run_all(comparison, out, device, jobs)
     write_results(results, chance(comparison.dataset), comparison.reference, out)
     click.echo((out / "table.md").read_text(encoding="utf-8"))
-    click.echo(f"written: {out / 'table.md'}, {out / 'figures.csv'}, {out / 'figure.png'}")
+    click.echo(f"written: {out / 'table.md'}, {out / 'metrics.csv'}, {out / 'plot.png'}")

@@ -42,23 +42,23 @@ def evaluate(
     from lesa.learn.run import open_run
 
     opened = open_run(run)
-    judged = evaluate_run(
+    evaluated = evaluate_run(
         opened, split=split, rules=all_rules(rules), k=ks, checkpoint=checkpoint, dataset=dataset, regions=regions
     )
     path = out or run / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
-    write_evaluation(judged, path)
-    for name, tasks in judged.reports.items():
+    write_evaluation(evaluated, path)
+    for name, tasks in evaluated.reports.items():
         print_reports(f"{run}, {split}, rules {name!r}, percent", "task", tasks)
         if per_label:
-            print_per_label(tasks["GZSL"], judged.vocabulary)
+            _print_per_label(tasks["GZSL"], evaluated.vocabulary)
     if save_scores:
-        write_scores(judged, save_scores)
+        write_scores(evaluated, save_scores)
         matrices = f"{save_scores / 'scores.npy'} {save_scores / 'targets.npy'}"
-        click.echo(f"next: lesa score {matrices} --unseen {len(judged.vocabulary.unseen)}")
+        click.echo(f"next: lesa score {matrices} --unseen {len(evaluated.vocabulary.unseen)}")
     click.echo(f"written: {path}")
 
 
-def print_per_label(report: Any, vocabulary: Any) -> None:
+def _print_per_label(report: Any, vocabulary: Any) -> None:
     """Print the average precision of each label, the best first."""
     unseen = set(vocabulary.unseen)
     pairs = zip(report.average_precision_C, vocabulary.names, strict=True)

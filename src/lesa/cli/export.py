@@ -12,7 +12,7 @@ from lesa.files import read_lines
 @click.argument("run", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The bundle to write: NAME.lesa.")
 @click.option("--licence", help="Licence of the weights, for the model card; unknown if not given.")
-@click.option("--words", type=PATH, help="Further words, one a line, whose vectors the bundle shall carry.")
+@click.option("--words", type=PATH, help="Further words, one per line, whose vectors the bundle shall carry.")
 @click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
 @click.option("--hierarchy", type=PATH, help="What labels are kinds of, a line each: `animal|dog` (for `lesa write`).")
 @click.option("--small", is_flag=True, help="Store weights in 16 bits and label vectors in 8: about half the size.")

@@ -42,7 +42,7 @@ def extract(
     from lesa.learn.regions.extract import extract as extract_regions
 
     names = list_photos(photos)
-    network = load_backbone(backbone, parse_options(options), weights=weights, fit=fit)
+    network = load_backbone(backbone, _parse_options(options), weights=weights, fit=fit)
     with progress_bar("extract", len(names)) as advance:
         summary = extract_regions(
             photos, names, out, network, device=device, batch_size=batch_size, progress=lambda done, *_: advance(done)
@@ -52,7 +52,7 @@ def extract(
         click.echo(f"the failed photos and why: {out / 'failed.jsonl'}", err=True)
 
 
-def parse_options(options: Sequence[str]) -> dict[str, str | int]:
+def _parse_options(options: Sequence[str]) -> dict[str, str | int]:
     """Turn `KEY=VALUE` options into a mapping; whole numbers become numbers."""
     parsed: dict[str, str | int] = {}
     for option in options:

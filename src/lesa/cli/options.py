@@ -78,5 +78,5 @@ def _photos_of(path: str) -> list[str]:
 
 
 def printable(name: str) -> str:
-    """Return a file name as a screen takes it: line ends, control signs and bytes that are no text are escaped."""
+    """Return a file name as a screen takes it: line ends, control signs and bytes that are not text are escaped."""
     return name if name.isprintable() else repr(name)[1:-1]

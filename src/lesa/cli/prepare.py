@@ -1,4 +1,4 @@
-"""`lesa prepare`: a command an adapter, official or own label files -> a data set folder."""
+"""`lesa prepare`: one command per adapter, official or own label files -> a data set folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 OUT = click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
 
 
-def photo_options(command: Command) -> Command:
+def _photo_options(command: Command) -> Command:
     """Add the options of adapters whose photos may be elsewhere, or not at hand."""
     keep = "With --photos: keep those that are not there; else they are left out and listed."
     command = click.option("--keep-missing", is_flag=True, help=keep)(command)
@@ -38,7 +38,7 @@ def prepare() -> None:
     default="standard",
     help="925 seen / 81 unseen; the same without singular and plural twins; or the 81 as seen labels alone.",
 )
-@photo_options
+@_photo_options
 @OUT
 def nus_wide(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Path) -> None:
     """NUS-WIDE from its official text files: ROOT holds ImageList, NUS_WID_Tags, Groundtruth, ConceptsList.
@@ -49,12 +49,12 @@ def nus_wide(root: Path, kind: str, photos: Path | None, keep_missing: bool, out
     """
     from lesa.learn.datasets.nus_wide import prepare_nus_wide
 
-    save_dataset(prepare_nus_wide(root, kind, photos, keep_missing), out)
+    _save_dataset(prepare_nus_wide(root, kind, photos, keep_missing), out)
 
 
 @prepare.command("open-images")
 @click.argument("root", type=PATH)
-@photo_options
+@_photo_options
 @OUT
 def open_images(root: Path, photos: Path | None, keep_missing: bool, out: Path) -> None:
     """Open Images V4 (2018_04) or later: human-verified labels, 7,186 seen and 400 unseen.
@@ -69,7 +69,7 @@ def open_images(root: Path, photos: Path | None, keep_missing: bool, out: Path) 
 
     with progress_bar("read", None) as advance:
         dataset = prepare_open_images(root, out / "read", photos, keep_missing, advance)
-    save_dataset(dataset, out)
+    _save_dataset(dataset, out)
 
 
 @prepare.command("coco")
@@ -80,7 +80,7 @@ def open_images(root: Path, photos: Path | None, keep_missing: bool, out: Path) 
     default="65/15",
     help="Seen / unseen labels; 80: all seen, none unseen.",
 )
-@photo_options
+@_photo_options
 @OUT
 def coco(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Path) -> None:
     """COCO from its instances JSON, of 2014 or 2017.
@@ -91,13 +91,13 @@ def coco(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Pa
     """
     from lesa.learn.datasets.coco import prepare_coco
 
-    save_dataset(prepare_coco(root, kind, photos, keep_missing), out)
+    _save_dataset(prepare_coco(root, kind, photos, keep_missing), out)
 
 
 @prepare.command("voc")
 @click.argument("root", type=PATH)
 @click.option("--unseen", multiple=True, metavar="LABEL", help="A label that is to be unseen. May be repeated.")
-@photo_options
+@_photo_options
 @OUT
 def voc(root: Path, unseen: tuple[str, ...], photos: Path | None, keep_missing: bool, out: Path) -> None:
     """Pascal VOC from its XML: ROOT is one year's folder.
@@ -108,12 +108,12 @@ def voc(root: Path, unseen: tuple[str, ...], photos: Path | None, keep_missing: 
     """
     from lesa.learn.datasets.voc import prepare_voc
 
-    save_dataset(prepare_voc(root, unseen, photos, keep_missing), out)
+    _save_dataset(prepare_voc(root, unseen, photos, keep_missing), out)
 
 
 @prepare.command("captions")
 @click.argument("captions", type=PATH)
-@click.option("--seen-words", type=PATH, required=True, help="List of words that become seen labels, one a line.")
+@click.option("--seen-words", type=PATH, required=True, help="List of words that become seen labels, one per line.")
 @click.option("--unseen-words", type=PATH, required=True, help="List of words that become unseen labels.")
 @click.option("--clean", is_flag=True, help="Leave out seen labels that are a singular or plural of an unseen one.")
 @OUT
@@ -129,14 +129,14 @@ def captioned(captions: Path, seen_words: Path, unseen_words: Path, clean: bool,
     """
     from lesa.learn.datasets.captions import prepare_captions
 
-    save_dataset(prepare_captions(captions, seen_words, unseen_words, clean=clean), out)
+    _save_dataset(prepare_captions(captions, seen_words, unseen_words, clean=clean), out)
 
 
 @prepare.command("folder")
 @click.argument("photos", type=PATH)
 @click.option("--labels", type=PATH, required=True, help="CSV or JSON Lines with the photos' labels.")
-@click.option("--seen", type=PATH, required=True, help="List of the seen labels, one a line.")
-@click.option("--unseen", type=PATH, required=True, help="List of the unseen labels, one a line.")
+@click.option("--seen", type=PATH, required=True, help="List of the seen labels, one per line.")
+@click.option("--unseen", type=PATH, required=True, help="List of the unseen labels, one per line.")
 @OUT
 def folder(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> None:
     """Own photos with own labels.
@@ -147,10 +147,10 @@ def folder(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> N
     """
     from lesa.learn.datasets.folder import prepare_folder
 
-    save_dataset(prepare_folder(photos, labels, seen, unseen), out)
+    _save_dataset(prepare_folder(photos, labels, seen, unseen), out)
 
 
-def save_dataset(dataset: Any, out: Path) -> None:
+def _save_dataset(dataset: Any, out: Path) -> None:
     """Write a prepared data set; print its counts, how they differ from the official ones, and missing photos."""
     from lesa.learn.datasets.dataset import counts, write_dataset
 

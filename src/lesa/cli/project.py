@@ -28,4 +28,4 @@ def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
     names = read_dataset(fit_on).split("train", source.failed()).photos if fit_on else source.names
     with progress_bar("project", None) as advance:
         kept = project_regions(source, out, size, names, progress=lambda done, total: advance(done, total))
-    click.echo(f"{len(source)} photos with {size} features a region ({100 * kept:.2f} % of the variance) in {out}")
+    click.echo(f"{len(source)} photos with {size} features per region ({100 * kept:.2f} % of the variance) in {out}")

@@ -47,16 +47,16 @@ def reproduce(
 
     plan = Plan(experiment, root, photos, vectors, out, backbone, weights, overrides, device)
     outlook = look_ahead(plan)
-    print_outlook(outlook)
+    _print_outlook(outlook)
     if dry_run:
         return
     click.echo(f"open {run_plan(plan, announce=click.echo)}")
 
 
-def print_outlook(outlook: Any) -> None:
+def _print_outlook(outlook: Any) -> None:
     """Print what a reproduction lacks, and what is left of each stage."""
     rows = [
-        (stage.name, stage.left, size(stage.disk) if stage.disk else "-", duration(stage.seconds))
+        (stage.name, stage.left, size(stage.disk) if stage.disk else "-", _duration(stage.seconds))
         for stage in outlook.stages
     ]
     print_table("what is left, on this machine", ["stage", "left", "disk", "about"], rows)
@@ -71,7 +71,7 @@ def size(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """Return a time as people read it."""
     if not seconds:
         return "-"

@@ -55,10 +55,10 @@ def score(
         for name in all_rules(rules):
             check_k(ks, name, part.stop - part.start)
     for task, part in columns.items():
-        judged = {}
+        evaluated = {}
         for name in all_rules(rules):
             with progress_bar(f"{task}, {name}", None) if draws else nullcontext() as advance:
-                judged[name] = scoring.judge(
+                evaluated[name] = scoring.evaluate_matrix(
                     scores_NC[:, part],
                     targets_NC[:, part],
                     name,
@@ -67,25 +67,25 @@ def score(
                     None if other_NC is None else other_NC[:, part],
                     advance or (lambda done, total: None),
                 )
-        print_reports(f"{scores}, {task}, percent", "rules", {name: each.report for name, each in judged.items()})
-        for name, each in judged.items():
+        print_reports(f"{scores}, {task}, percent", "rules", {name: each.report for name, each in evaluated.items()})
+        for name, each in evaluated.items():
             if draws:
-                print_intervals(f"{task}, rules {name!r}, over images", each, against)
-        written[task] = {name: each.to_dict() for name, each in judged.items()}
+                _print_intervals(f"{task}, rules {name!r}, over images", each, against)
+        written[task] = {name: each.to_dict() for name, each in evaluated.items()}
     if out:
         write_json(out, {"scores": str(scores), "targets": str(targets), "tasks": written})
         click.echo(f"written: {out}")
 
 
-def print_intervals(title: str, judged: Any, against: Path | None) -> None:
-    """Print a row a figure: its value and 95 % interval over images, and its difference to other scores."""
-    header = ["figure", "percent", "95 % interval", *((f"minus {against}", "95 % interval") if against else ())]
-    pairs = [(judged.intervals, "{:.2f}"), (judged.difference, "{:+.2f}")]
+def _print_intervals(title: str, evaluated: Any, against: Path | None) -> None:
+    """Print one row per metric: its value and 95 % interval over images, and its difference to other scores."""
+    header = ["metric", "percent", "95 % interval", *((f"minus {against}", "95 % interval") if against else ())]
+    pairs = [(evaluated.intervals, "{:.2f}"), (evaluated.difference, "{:+.2f}")]
     rows = []
-    for name in judged.intervals:
+    for name in evaluated.intervals:
         row = [name]
-        for figures, form in pairs if against else pairs[:1]:
-            each = figures[name]
+        for metrics, form in pairs if against else pairs[:1]:
+            each = metrics[name]
             row += [form.format(each.value), f"{form.format(each.low)} to {form.format(each.high)}"]
         rows.append(row)
     print_table(title, header, rows)

@@ -57,30 +57,30 @@ def search(
     if bool(words) == bool(like):
         raise LesaError("give words to search for, or a photo with --like, and not both")
     if sheet:
-        check_sheet(sheet)
+        _check_sheet(sheet)
     tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
     opened = Index(index, tagger, exact)
     if words:
         note_composed(tagger.labels([words]).composed)
     hits = opened.like(like, top) if like else opened.find(words or "", top)
     if sheet:
-        write_sheet(sheet, opened, hits)
+        _write_sheet(sheet, opened, hits)
     if form == "jsonl":
-        print_lines(opened, hits)
+        _print_lines(opened, hits)
     else:
         title = f"{f'like {like}' if like else words} in {opened.folder} ({len(opened):,} photos)"
-        print_table(printable(title), HEADER, [row(hit) for hit in hits])
+        print_table(printable(title), HEADER, [_row(hit) for hit in hits])
 
 
-def check_sheet(file: Path) -> None:
+def _check_sheet(file: Path) -> None:
     """Refuse what is no new picture: it may be an original photo."""
     if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise LesaError(f"{file} is no name of a picture: give one that ends in .png or .jpg")
+        raise LesaError(f"{file} is not a name of a picture: give one that ends in .png or .jpg")
     if file.exists():
         raise LesaError(f"{file} exists already: give the sheet another name")
 
 
-def write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
+def _write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
     """Write the photos found as a picture."""
     from lesa.files import replacing
     from lesa.index.contact_sheet import contact_sheet
@@ -90,13 +90,13 @@ def write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
         picture.save(temporary)
 
 
-def print_lines(index: "Index", hits: "Sequence[Hit]") -> None:
-    """Print a JSON object a photo."""
+def _print_lines(index: "Index", hits: "Sequence[Hit]") -> None:
+    """Print one JSON object per photo."""
     for hit in hits:
         entry = {"photo": str(index.folder / hit.photo), "score": round(hit.score, 4)}
         click.echo(json.dumps(entry | {"box": hit.box, "size": hit.size}))
 
 
-def row(hit: "Hit") -> list[str]:
+def _row(hit: "Hit") -> list[str]:
     """Return a photo's row of the table."""
     return [printable(hit.photo), f"{hit.score:.3f}", *map(str, hit.box)]

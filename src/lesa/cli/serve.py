@@ -63,13 +63,13 @@ def serve(
     from lesa.tagger import Tagger
     from lesa.web.service import Service
 
-    names = {host, *map(called, hosts)}
+    names = {host, *map(parse_host, hosts)}
     with listen(host, port) as listener:
         tagger = Tagger(bundle, vectors)
         service = Service(tagger, Index(index, tagger) if index else None, vectors=vectors)
-        url = address(host, listener.getsockname()[1])
+        url = page_url(host, listener.getsockname()[1])
         click.echo(f"lesa: {url} serves {bundle.name}; stop it with Ctrl+C")
-        if not loopback(host):
+        if not is_loopback(host):
             click.echo("lesa: anyone who reaches this address can use it and see photos of the index", err=True)
         if browse:
             # The socket listens already: the browser waits until the server takes the connection. A browser of the
@@ -95,7 +95,7 @@ def make_server(service: "Service", hosts: Collection[str]) -> "uvicorn.Server":
     return uvicorn.Server(config)
 
 
-def called(host: str) -> str:
+def parse_host(host: str) -> str:
     """Return a name or address of the server as the guard compares it, without a port.
 
     Raises:
@@ -134,13 +134,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address(host: str, port: int) -> str:
+def page_url(host: str, port: int) -> str:
     """Return the page's address, for a browser on this computer."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}/"
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Return whether only this computer reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -19,7 +19,7 @@ TOP = 4
 @click.argument("photos", nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
 @click.option("--top", type=click.IntRange(min=1), default=TOP, help="Labels a photo; of a run seen and unseen ones.")
-@click.option("--labels", type=PATH, help="Of a bundle: any words, one label a line; its own labels if not given.")
+@click.option("--labels", type=PATH, help="Of a bundle: any words, one label per line; its own labels if not given.")
 @click.option("--vectors", multiple=True, help="Of a bundle: where its source of word vectors is now.")
 @click.option("--sheet", is_flag=True, help="Of a bundle: also sheet.png, all photos with their three best labels.")
 @click.option("--regions", type=PATH, help="Of a run: where its region store is, if it moved.")
@@ -36,7 +36,7 @@ def show(
     """Where a photo's best labels come from: MODEL is a bundle (`default`, or what `lesa export` wrote) or a run.
 
     Of a bundle each tag's evidence, its box and JSON, without PyTorch: NAME.png with all tags, NAME/1.png and so on for
-    each, NAME.json; nothing is replaced. Of a run one PNG a photo with the attention that each label chose.
+    each, NAME.json; nothing is replaced. Of a run one PNG per photo with the attention that each label chose.
 
     \b
     Example:
@@ -48,11 +48,12 @@ def show(
     if is_run and (labels or vectors or sheet):
         raise LesaError(f"{model} is a run: --labels, --vectors and --sheet are for a bundle (`lesa export`)")
     if regions and not is_run:
-        raise LesaError(f"{model} is no run: --regions is for a run")
+        raise LesaError(f"{model} is not a run: --regions is for a run")
     found = find_photos(photos)
-    shown = (
-        of_run(model, found, out, top, regions) if is_run else of_bundle(model, found, out, top, labels, vectors, sheet)
-    )
+    if is_run:
+        shown = _of_run(model, found, out, top, regions)
+    else:
+        shown = _of_bundle(model, found, out, top, labels, vectors, sheet)
     failed = 0
     for photo, picture in shown:
         failed += isinstance(picture, LesaError)
@@ -61,7 +62,7 @@ def show(
         raise LesaError("none of the photos could be shown")
 
 
-def of_run(
+def _of_run(
     run: Path, photos: list[str], out: Path, top: int, regions: Path | None
 ) -> Iterator[tuple[str | Path, Path | LesaError]]:
     """Return the pictures of a run; needs PyTorch."""
@@ -71,7 +72,7 @@ def of_run(
     yield from show_photos(open_run(run), [Path(photo) for photo in photos], out, top=top, regions=regions)
 
 
-def of_bundle(
+def _of_bundle(
     bundle: Path, photos: list[str], out: Path, top: int, labels: Path | None, vectors: tuple[str, ...], sheet: bool
 ) -> Iterator[tuple[str, Path | LesaError]]:
     """Return the pictures of a bundle."""

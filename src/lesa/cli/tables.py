@@ -16,7 +16,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(escape(name), justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    # Figures are never cut to the width of a terminal.
+    # Metrics are never cut to the width of a terminal.
     needed = Console(width=10_000).measure(table).maximum
     console = Console()
     console.width = max(console.width, needed)
@@ -24,12 +24,12 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def print_reports(title: str, first: str, reports: dict[str, Any]) -> None:
-    """Print a row a report: labels, images, fingerprint, P, R, F1 at each K, the means of average precision."""
-    figures = {name: report.figures() for name, report in reports.items()}
-    names = max(figures.values(), key=len)
+    """Print one row per report: labels, images, fingerprint, P, R, F1 at each K, the means of average precision."""
+    metrics = {name: report.metrics() for name, report in reports.items()}
+    names = max(metrics.values(), key=len)
     rows = []
     for name, report in reports.items():
         row = [name, str(report.labels), str(report.images), f"{report.positives_per_image:.3f}"]
-        cells = [f"{figures[name][each]:.2f}" if each in figures[name] else "-" for each in names]
+        cells = [f"{metrics[name][each]:.2f}" if each in metrics[name] else "-" for each in names]
         rows.append((*row, *cells))
     print_table(title, [first, "labels", "images", "positives/image", *names], rows)

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from lesa.tagger import Labels, Tag, Tagger
 
 PATH = click.Path(path_type=Path)
-DEFAULT_TOP = 5
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @bundle_option
-@click.option("--labels", type=PATH, help="Any words, one label a line; the bundle's own labels if not given.")
+@click.option("--labels", type=PATH, help="Any words, one label per line; the bundle's own labels if not given.")
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
     "--top", type=click.IntRange(min=1), help="Tags a photo at most. Neither this nor --threshold: see below."
@@ -58,7 +57,7 @@ def tag(
     on with by the same command.
 
     A calibrated bundle, such as the one in the package, gives probabilities; without --top and --threshold its own
-    labels are tags if they are at least as probable as the threshold it carries. Else there are five tags a photo.
+    labels are tags if they are at least as probable as the threshold it carries. Else there are five tags per photo.
 
     \b
     Example:
@@ -78,13 +77,11 @@ def tag(
     note_composed(chosen.composed)
     tagger.check_threshold(threshold)
     calibration = tagger.bundle.calibration
-    if top is None and threshold is None:
-        # The threshold was found for the bundle's own labels.
-        top, threshold = (None, calibration.threshold) if calibration and not labels else (DEFAULT_TOP, None)
+    top, threshold = tagger.limits(chosen, top, threshold)
     settings = fingerprint(tagger.bundle.fingerprint, chosen, top, threshold, calibration)
     with writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
         todo = [photo for photo in photos if photo not in done]
-        failed = tag_photos(
+        failed = _tag_photos(
             tagger, todo, lambda codes: tagger.rank(codes, chosen, top, threshold), write, bar=bool(out)
         )
     if out:
@@ -94,7 +91,7 @@ def tag(
         raise LesaError("none of the photos could be read")
 
 
-def tag_photos(
+def _tag_photos(
     tagger: "Tagger", photos: Sequence[str], rank: "Callable[[Codes], list[Tag]]", write: Write, bar: bool
 ) -> int:
     """Tag and write photos one by one; report broken ones on standard error and return how many there were."""
@@ -138,13 +135,13 @@ def writer(
         ):
             yield csv_writer(file, calibrated), set()
     else:
-        yield table_writer(width), set()
+        yield _table_writer(width), set()
 
 
-def table_writer(width: int) -> Write:
-    """Return a writer for the screen: a line a photo, its name `width` wide, each tag with its probability or score."""
+def _table_writer(width: int) -> Write:
+    """Return a writer for the screen: one line per photo, its name `width` wide, then its tags."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
-        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {tag.figure}" for tag in tags))
+        click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {tag.text}" for tag in tags))
 
     return write

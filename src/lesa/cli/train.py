@@ -29,8 +29,8 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
 
         def report(now: Progress) -> None:
             terms = " ".join(f"{name} {value:.3g}" for name, value in now.terms.items())
-            figure = "" if now.figure is None else f" | validation {recipe.validation_figure} {now.figure:.2f}"
-            advance(now.step, now.steps, f"{terms}{figure}")
+            metric = "" if now.metric is None else f" | validation {recipe.validation_metric} {now.metric:.2f}"
+            advance(now.step, now.steps, f"{terms}{metric}")
 
         run = train_run(recipe, out, device=device, report=report)
     click.echo(f"trained: {run.folder} (next: lesa evaluate {run.folder})")

@@ -95,15 +95,15 @@ def average_precision_C(
 
 def hits_at_k(scores_NC: NDArray[Any], targets_NC: NDArray[Any], k: int) -> NDArray[np.int64]:
     """Return how many of each image's K best labels are present, `N`."""
-    return counted(len(scores_NC), lambda rows: top_k(scores_NC[rows], k) & (targets_NC[rows] > 0))
+    return _counted(len(scores_NC), lambda rows: top_k(scores_NC[rows], k) & (targets_NC[rows] > 0))
 
 
 def present_per_image(targets_NC: NDArray[Any]) -> NDArray[np.int64]:
     """Return the number of present labels of each image, `N`."""
-    return counted(len(targets_NC), lambda rows: targets_NC[rows] > 0)
+    return _counted(len(targets_NC), lambda rows: targets_NC[rows] > 0)
 
 
-def counted(images: int, marks: Callable[[slice], NDArray[np.bool_]]) -> NDArray[np.int64]:
+def _counted(images: int, marks: Callable[[slice], NDArray[np.bool_]]) -> NDArray[np.int64]:
     """Count each row's marks, a block of rows at a time."""
     blocks = [np.count_nonzero(marks(rows), axis=1) for rows in row_blocks(images)]
     return np.concatenate([np.zeros(0, np.int64), *blocks])

@@ -1,7 +1,7 @@
-"""Figures that others published on NUS-WIDE and Open Images, with their sources, and which of them ours stand beside.
+"""Metrics that others published on NUS-WIDE and Open Images, with their sources, and which of them ours stand beside.
 
 `published.json` holds them: a legend and one list of rows. Papers judge on different test sets under the same name, and
-micro precision and recall betray which: K * P@K / R@K is the mean number of present labels an image.
+micro precision and recall betray which: K * P@K / R@K is the mean number of present labels per image.
 """
 
 import json
@@ -19,20 +19,20 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """One method's figures for one task of one data set."""
+    """One method's metrics for one task of one data set."""
 
     method: str
     """Name in the source; what distinguishes several rows of one method follows in brackets."""
     year: int
-    """Year in which these figures were published, also of a baseline that a later paper ran again."""
+    """Year in which these metrics were published, also of a baseline that a later paper ran again."""
     data_set: str
     """One of `DATA_SETS`."""
     task: str
     """One of `TASKS`; "multi-label" is training and testing on the same labels."""
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """Percent, by name: `P@K`, `R@K`, `F1@K`, `mAP` and `weighted mAP` (each label by its number of positives)."""
     decimals: int
-    """Decimals of `figures`: half a unit of the last is what rounding hides."""
+    """Decimals of `metrics`: half a unit of the last is what rounding hides."""
     averaging: str | None
     """How P, R and F1 join the labels, "micro" or "macro"; None where there are none or the source does not say."""
     rules: str | None
@@ -44,9 +44,9 @@ class PublishedRow:
     label_vectors: str | None
     """What stands for a label, where stated."""
     status: str
-    """"verified" (read in the source), "derived" (arithmetic on such figures) or "secondary" (an aggregator's)."""
+    """"verified" (read in the source), "derived" (arithmetic on such metrics) or "secondary" (an aggregator's)."""
     source: str
-    """Where the figures stand; repositories as `owner/name@commit:path`."""
+    """Where the metrics stand; repositories as `owner/name@commit:path`."""
     note: str | None
     """What to know before comparing; None where nothing."""
 
@@ -62,7 +62,7 @@ def published_rows(data_set: str, task: str) -> list[PublishedRow]:
         LesaError: there is no such data set or task.
 
     Example:
-        >>> [row.figures["mAP"] for row in published_rows("nus-wide", "ZSL") if row.method == "LESA (M=10)"]
+        >>> [row.metrics["mAP"] for row in published_rows("nus-wide", "ZSL") if row.method == "LESA (M=10)"]
         [19.4]
     """
     if data_set not in DATA_SETS:
@@ -80,11 +80,11 @@ def comparable(row: PublishedRow, positives_per_image: float, tolerance: float =
 
     Args:
         row: a published row.
-        positives_per_image: mean present labels an image of our test set (`Report.positives_per_image`).
+        positives_per_image: mean present labels per image of our test set (`Report.positives_per_image`).
         tolerance: relative difference that is no other test set.
 
     Returns:
-        True where the fingerprints agree; False where they differ, or the row's figures are macro averages (ours are
+        True where the fingerprints agree; False where they differ, or the row's metrics are macro averages (ours are
         micro); None where nobody can tell: the row prints no P and R, or contradicts itself.
     """
     if row.averaging == "macro":
@@ -100,8 +100,8 @@ def comparable(row: PublishedRow, positives_per_image: float, tolerance: float =
 def fingerprint_bounds(row: PublishedRow) -> list[tuple[float, float]]:
     """Return the least and the greatest K * P@K / R@K that round to what the row prints, for every K it prints."""
     half = 0.5 * 10**-row.decimals
-    at_k = [int(name[2:]) for name in row.figures if name.startswith("P@")]
-    pairs = [(k, row.figures[f"P@{k}"], row.figures[f"R@{k}"]) for k in at_k if f"R@{k}" in row.figures]
+    at_k = [int(name[2:]) for name in row.metrics if name.startswith("P@")]
+    pairs = [(k, row.metrics[f"P@{k}"], row.metrics[f"R@{k}"]) for k in at_k if f"R@{k}" in row.metrics]
     return [(k * (p - half) / (r + half), k * (p + half) / (r - half)) for k, p, r in pairs]
 
 

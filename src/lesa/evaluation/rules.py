@@ -1,7 +1,7 @@
 """Named metric rules and what they make of scores and targets: a Report, in percent.
 
-Papers compute these figures by different rules, which moves them by tens of points; a Report therefore names its
-rules and carries the fingerprint of its test set (images, labels, mean present labels an image).
+Papers compute these metrics by different rules, which moves them by tens of points; a Report therefore names its
+rules and carries the fingerprint of its test set (images, labels, mean present labels per image).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Rules:
     at_k: bool = True
     """Whether the rules define precision, recall and F1 at K: micro, over all labels."""
     labelled_images_only: bool = False
-    """Whether images without a present label are left out of every figure."""
+    """Whether images without a present label are left out of every metric."""
     masked: bool = True
     """Whether average precision leaves out images that are not annotated for a label (0), or counts them absent."""
     annotated_labels_only: bool = False
@@ -66,7 +66,7 @@ SHORT = ("P", "R", "F1")
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one task under one set of rules, in percent, with the fingerprint of the test set."""
+    """The metrics of one task under one set of rules, in percent, with the fingerprint of the test set."""
 
     rules: str
     """Name of the rules."""
@@ -75,7 +75,7 @@ class Report:
     labels: int
     """Number of labels in the means: those that the rules leave out are not counted."""
     positives_per_image: float
-    """Mean number of present labels an image: K * P@K / R@K of any micro table shows it too."""
+    """Mean number of present labels per image: K * P@K / R@K of any micro table shows it too."""
     precision: Mapping[int, float]
     """Precision by K; empty where the rules do not define it, as `recall` and `f1`."""
     recall: Mapping[int, float]
@@ -89,8 +89,8 @@ class Report:
     average_precision_C: tuple[float | None, ...]
     """Average precision of each label, in the order of the columns; None for a label that the rules leave out."""
 
-    def figures(self) -> dict[str, float]:
-        """Return all figures but the single labels', by the names that tables give them: `P@3`, ..., `mAP`."""
+    def metrics(self) -> dict[str, float]:
+        """Return all metrics but the single labels', by the names that tables give them: `P@3`, ..., `mAP`."""
         at_k = {
             f"{short}@{k}": getattr(self, name)[k] for k in self.f1 for short, name in zip(SHORT, AT_K, strict=True)
         }
@@ -111,7 +111,7 @@ class Report:
         """
         names = {field.name for field in fields(cls)}
         if odd := names.symmetric_difference(values):
-            raise LesaError(f"this is no report of this version: {', '.join(sorted(odd))} missing or unknown")
+            raise LesaError(f"this is not a report of this version: {', '.join(sorted(odd))} missing or unknown")
         at_k = {name: {int(k): value for k, value in values[name].items()} for name in AT_K}
         return cls(**{**values, **at_k, "average_precision_C": tuple(values["average_precision_C"])})
 
@@ -131,7 +131,7 @@ def evaluate(scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str = "lesa", k
     """
     scores_NC, targets_NC, rule = checked(scores_NC, targets_NC, rules, k)
     present_N = present_per_image(targets_NC)
-    images_N = judged_images(present_N, rule)
+    images_N = counted_images(present_N, rule)
     images, present = int(images_N.sum()), int(present_N.sum())
     at_k = {
         each: 100 * precision_recall_f1(hits_at_k(scores_NC, targets_NC, each).sum(), present, images, each)
@@ -175,7 +175,7 @@ def by_task(
         k: the K of precision, recall and F1.
 
     Raises:
-        LesaError: as `evaluate`, or the matrices have not one column a label of the vocabulary.
+        LesaError: as `evaluate`, or the matrices have not one column per label of the vocabulary.
     """
     scores_NC, targets_NC = np.asarray(scores_NC), np.asarray(targets_NC)
     labels = len(vocabulary.names)
@@ -189,7 +189,7 @@ def by_task(
     }
 
 
-def judged_images(present_N: NDArray[np.int64], rule: Rules) -> NDArray[np.bool_]:
+def counted_images(present_N: NDArray[np.int64], rule: Rules) -> NDArray[np.bool_]:
     """Mark the images that the rules judge, `N`, by their numbers of present labels."""
     return present_N > 0 if rule.labelled_images_only else np.ones(len(present_N), dtype=bool)
 
@@ -206,16 +206,16 @@ def checked(
     scores_NC: ArrayLike, targets_NC: ArrayLike, rules: str, k: Sequence[int]
 ) -> tuple[NDArray[Any], NDArray[Any], Rules]:
     """Return scores and targets as arrays, and the rules of that name, if they make sense together."""
-    rule = find_rules(rules)
+    rule = _find_rules(rules)
     scores_NC, targets_NC = np.asarray(scores_NC), np.asarray(targets_NC)
     if targets_NC.dtype == bool:
         targets_NC = np.where(targets_NC, np.int8(1), np.int8(-1))
-    check(scores_NC, targets_NC)
+    _check(scores_NC, targets_NC)
     check_k(k, rules, scores_NC.shape[1])
     return scores_NC, targets_NC, rule
 
 
-def find_rules(name: str) -> Rules:
+def _find_rules(name: str) -> Rules:
     """Return the rules of a name.
 
     Raises:
@@ -227,13 +227,13 @@ def find_rules(name: str) -> Rules:
 
 
 def check_k(k: Sequence[int], rules: str, labels: int) -> None:
-    """Refuse a K that is no number of labels, where the rules use K."""
-    for each in k if find_rules(rules).at_k else ():
+    """Refuse a K that is not a number of labels, where the rules use K."""
+    for each in k if _find_rules(rules).at_k else ():
         if each not in range(1, labels + 1):
             raise LesaError(f"K is {each}, but there are {labels} labels to choose from: take K from 1 to {labels}")
 
 
-def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
+def _check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
     """Refuse matrices that no metric is defined for."""
     if {scores_NC.dtype.kind, targets_NC.dtype.kind} - set("fiub"):
         raise LesaError(f"scores are {scores_NC.dtype} and targets {targets_NC.dtype}, expected plain numbers")
@@ -243,7 +243,7 @@ def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
         )
     if 0 in scores_NC.shape:
         raise LesaError(f"{scores_NC.shape[0]} images x {scores_NC.shape[1]} labels leave nothing to evaluate")
-    if place := first_where(scores_NC, lambda block: ~np.isfinite(block)):
+    if place := _first_where(scores_NC, lambda block: ~np.isfinite(block)):
         raise LesaError(
             f"the score at row {place[0]}, column {place[1]} is {scores_NC[place]}, expected finite numbers: "
             "look for NaN in that photo's regions, that label's vector or the model's weights"
@@ -253,14 +253,14 @@ def check(scores_NC: NDArray[Any], targets_NC: NDArray[Any]) -> None:
 
 def refuse_targets(targets_NC: NDArray[Any]) -> None:
     """Refuse targets that say neither present, absent nor not annotated."""
-    if place := first_where(targets_NC, lambda block: ~np.isin(block, (-1, 0, 1))):
+    if place := _first_where(targets_NC, lambda block: ~np.isin(block, (-1, 0, 1))):
         raise LesaError(
             f"the target at row {place[0]}, column {place[1]} is {targets_NC[place]}, "
             "expected 1 (present), -1 (absent) or 0 (not annotated)"
         )
 
 
-def first_where(matrix_NC: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, int] | None:
+def _first_where(matrix_NC: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, int] | None:
     """Return row and column of the first entry that is `wrong`, if there is one."""
     for rows in row_blocks(len(matrix_NC)):
         if (marks := wrong(matrix_NC[rows])).any():

@@ -10,27 +10,27 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from lesa.errors import LesaError
-from lesa.evaluation.bootstrap import Interval, compare, draw_figures, intervals
+from lesa.evaluation.bootstrap import Interval, draw_metrics, intervals, paired_differences
 from lesa.evaluation.metrics import row_blocks
 from lesa.evaluation.rules import Report, evaluate, refuse_targets
 
 
 @dataclass(frozen=True)
-class Judged:
+class MatrixEvaluation:
     """One score matrix under one set of rules."""
 
     report: Report
     intervals: dict[str, Interval]
-    """Each figure with its 95 % interval; empty where no draws were asked for."""
+    """Each metric with its 95 % interval; empty where no draws were asked for."""
     difference: dict[str, Interval]
-    """Each figure minus that of the other scores; empty where none were given."""
+    """Each metric minus that of the other scores; empty where none were given."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file can hold."""
         return asdict(self) | {"report": self.report.to_dict()}
 
 
-def read_matrix(path: Path, name: str) -> NDArray[Any]:
+def _read_matrix(path: Path, name: str) -> NDArray[Any]:
     """Read a matrix of numbers, images x labels: `.npy` (memory-mapped, any size) or `.safetensors`.
 
     Args:
@@ -60,14 +60,14 @@ def read_matrix(path: Path, name: str) -> NDArray[Any]:
     return matrix
 
 
-def read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
-    """Read targets as `read_matrix`; by option, 0 becomes -1.
+def _read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
+    """Read targets as `_read_matrix`; by option, 0 becomes -1.
 
     Raises:
-        LesaError: as `read_matrix`, or all are 0 and 1: 0 would mean "not annotated", and average precision of labels
+        LesaError: as `_read_matrix`, or all are 0 and 1: 0 would mean "not annotated", and average precision of labels
             without one absent image is 100.
     """
-    targets_NC = read_matrix(path, "targets")
+    targets_NC = _read_matrix(path, "targets")
     if zeros_absent:
         refuse_targets(targets_NC)
         return np.where(targets_NC > 0, np.int8(1), np.int8(-1))
@@ -87,8 +87,8 @@ def read_files(
     Raises:
         LesaError: a file cannot be read, or their shapes differ.
     """
-    targets_NC = read_targets(targets, zeros_absent)
-    matrices = [read_matrix(path, "scores") for path in (scores, against) if path]
+    targets_NC = _read_targets(targets, zeros_absent)
+    matrices = [_read_matrix(path, "scores") for path in (scores, against) if path]
     for path, matrix_NC in zip((scores, against), matrices, strict=False):
         if matrix_NC.shape != targets_NC.shape:
             raise LesaError(
@@ -111,7 +111,7 @@ def tasks(labels: int, unseen: int) -> dict[str, slice]:
     return {"ZSL": slice(0, unseen), "GZSL": slice(0, labels), "seen": slice(unseen, labels)}
 
 
-def judge(
+def evaluate_matrix(
     scores_NC: NDArray[Any],
     targets_NC: NDArray[Any],
     rules: str,
@@ -119,7 +119,7 @@ def judge(
     draws: int = 0,
     other_NC: NDArray[Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Judged:
+) -> MatrixEvaluation:
     """Judge scores by named rules; with draws also their spread over images, and their difference to other scores.
 
     Args:
@@ -136,10 +136,10 @@ def judge(
     """
     report = evaluate(scores_NC, targets_NC, rules, k)
     if not draws:
-        return Judged(report, {}, {})
-    drawn = draw_figures(scores_NC, targets_NC, rules, k, draws, progress=progress)
+        return MatrixEvaluation(report, {}, {})
+    drawn = draw_metrics(scores_NC, targets_NC, rules, k, draws, progress=progress)
     if other_NC is None:
-        return Judged(report, intervals(report, drawn), {})
+        return MatrixEvaluation(report, intervals(report, drawn), {})
     other = evaluate(other_NC, targets_NC, rules, k)
-    other_drawn = draw_figures(other_NC, targets_NC, rules, k, draws, progress=progress)
-    return Judged(report, intervals(report, drawn), compare(report, drawn, other, other_drawn))
+    other_drawn = draw_metrics(other_NC, targets_NC, rules, k, draws, progress=progress)
+    return MatrixEvaluation(report, intervals(report, drawn), paired_differences(report, drawn, other, other_drawn))

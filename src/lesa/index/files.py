@@ -1,11 +1,11 @@
 """An index of photos' codes as it lies on disk: manifest, journal, records.
 
-An index is a folder. `manifest.json` is the commit point; `photos-00000.jsonl` is a journal, a line for each photo that
-was added, failed or went, the last line of a name counts; `codes-00000.i8` holds a record for each added one, in the
-journal's order: codes in 8 bits (M x E), a scale a code, and the box of each code's attention in grid coordinates. What
-lies beyond the manifest's counts was not committed and is dropped by the next update. `neighbours-00000.faiss` may be
-there, too: it finds records by their codes, from which it can be built again; `neighbours` in the manifest says that
-the index is to have it.
+An index is a folder. `manifest.json` is the commit point. `photos-00000.jsonl` is a journal: one line per photo added,
+failed or removed; the last line for a name wins. `codes-00000.i8` holds one record per added photo, in the journal's
+order: codes in 8 bits (M x E), one scale per code, and the box of each code's attention in grid coordinates. What lies
+beyond the manifest's counts was not committed; the next update drops it. `neighbours-00000.faiss` may be there, too. It
+finds records by their codes and can be built again from them; `neighbours` in the manifest says that the index is to
+have it.
 """
 
 import json
@@ -46,7 +46,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """Return what an index says about itself: `bundle` is its name, `folder` an absolute path.
 
     Raises:
-        LesaError: it is no index, or one of another version.
+        LesaError: it is not an index, or one of another version.
     """
     path = Path(path) / MANIFEST
     if not path.exists():
@@ -56,39 +56,39 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 def checked_manifest(path: Path, bundle: Bundle) -> dict[str, Any]:
     """Return the manifest of an index that was made with this bundle."""
-    about = read_manifest(path)
-    if about.get("fingerprint") != bundle.fingerprint:
+    manifest = read_manifest(path)
+    if manifest.get("fingerprint") != bundle.fingerprint:
         raise LesaError(
-            f"{path} was made with another bundle ({about.get('bundle')}) than {bundle.path}: "
+            f"{path} was made with another bundle ({manifest.get('bundle')}) than {bundle.path}: "
             "give that one, or index the photos again into another folder"
         )
-    return about
+    return manifest
 
 
-def write_manifest(path: Path, about: dict[str, Any]) -> None:
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Commit: write what an index says about itself."""
-    # In ASCII: paths may hold bytes that are no text.
-    write_text(path / MANIFEST, json.dumps(about, indent=2) + "\n")
+    # In ASCII: paths may hold bytes that are not text.
+    write_text(path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
-def files_of(path: Path, about: dict[str, Any]) -> tuple[Path, Path]:
+def files_of(path: Path, manifest: dict[str, Any]) -> tuple[Path, Path]:
     """Return the files of codes and of the journal."""
-    return path / f"codes-{about['number']:05d}.i8", path / f"photos-{about['number']:05d}.jsonl"
+    return path / f"codes-{manifest['number']:05d}.i8", path / f"photos-{manifest['number']:05d}.jsonl"
 
 
-def neighbours_of(path: Path, about: dict[str, Any]) -> Path:
+def neighbours_of(path: Path, manifest: dict[str, Any]) -> Path:
     """Return the file of the vector index, whether it is there or not."""
-    return path / f"neighbours-{about['number']:05d}.faiss"
+    return path / f"neighbours-{manifest['number']:05d}.faiss"
 
 
-def drop_uncommitted(path: Path, about: dict[str, Any]) -> None:
+def drop_uncommitted(path: Path, manifest: dict[str, Any]) -> None:
     """Cut off what lies beyond the manifest's counts, and delete files of another number."""
-    current = files_of(path, about)
-    for file, size in zip(current, (about["rows"] * about["record"], about["journal"]), strict=True):
+    current = files_of(path, manifest)
+    for file, size in zip(current, (manifest["rows"] * manifest["record"], manifest["journal"]), strict=True):
         file.touch()
         _refuse_shorter(file, size)
         os.truncate(file, size)
-    kept = {*current, neighbours_of(path, about)}
+    kept = {*current, neighbours_of(path, manifest)}
     for file in [*path.glob("codes-*.i8"), *path.glob("photos-*.jsonl"), *path.glob("neighbours-*.faiss")]:
         if file not in kept:
             file.unlink()
@@ -100,15 +100,15 @@ def _refuse_shorter(file: Path, size: int) -> None:
         raise LesaError(f"{file} has {found} bytes, expected {size}: delete {file.parent} and index the photos again")
 
 
-def replay(path: Path, about: dict[str, Any]) -> tuple[dict[str, Entry], dict[str, str]]:
+def replay(path: Path, manifest: dict[str, Any]) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the photos of an index, and those that could not be read with the reason."""
-    journal = files_of(path, about)[1]
-    _refuse_shorter(journal, about["journal"])
+    journal = files_of(path, manifest)[1]
+    _refuse_shorter(journal, manifest["journal"])
     photos: dict[str, Entry] = {}
     failed: dict[str, str] = {}
     row = 0
     with journal.open("rb") as file:
-        lines = file.read(about["journal"]).splitlines()
+        lines = file.read(manifest["journal"]).splitlines()
     for number, line in enumerate(lines, start=1):
         entry = _parsed(line, f"{journal}:{number}")
         name = entry["photo"]
@@ -127,7 +127,7 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
         entry = json.loads(line)
         if isinstance(entry, dict) and entry.keys() in KINDS:
             return entry
-    raise LesaError(f"{where} is no line of an index: delete {Path(where).parent} and index the photos again")
+    raise LesaError(f"{where} is not a line of an index: delete {Path(where).parent} and index the photos again")
 
 
 def added_line(name: str, state: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
@@ -146,13 +146,13 @@ def record_type(attentions: int, vector_size: int) -> np.dtype[np.void]:
     return np.dtype([codes, scales, ("boxes", "u1", (attentions, 4))])
 
 
-def open_records(path: Path, about: dict[str, Any], model: Manifest) -> Records:
+def open_records(path: Path, manifest: dict[str, Any], model: Manifest) -> Records:
     """Map the records into memory.
 
     Raises:
         LesaError: the file is too short.
     """
-    file = files_of(path, about)[0]
+    file = files_of(path, manifest)[0]
     kind = record_type(model.attentions, model.vector_size)
-    _refuse_shorter(file, about["rows"] * kind.itemsize)
-    return np.memmap(file, kind, mode="r", shape=(about["rows"],))
+    _refuse_shorter(file, manifest["rows"] * kind.itemsize)
+    return np.memmap(file, kind, mode="r", shape=(manifest["rows"],))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lesa.codes import Box, Floats, select
 from lesa.errors import LesaError
-from lesa.images import seen_box
+from lesa.images import crop_box
 from lesa.index.files import Records, checked_manifest, neighbours_of, open_records, replay
 from lesa.index.neighbours import MOST_ASKED, Neighbours, can_build
 from lesa.tagger import Tagger
@@ -53,21 +53,21 @@ class Index:
             exact: compare every code, also where a vector index is there.
 
         Raises:
-            LesaError: it is no index, is damaged, holds no photo, or was made with another bundle.
+            LesaError: it is not an index, is damaged, holds no photo, or was made with another bundle.
         """
         path = Path(path)
-        about = checked_manifest(path, tagger.bundle)
-        self.folder = Path(about["folder"])
+        manifest = checked_manifest(path, tagger.bundle)
+        self.folder = Path(manifest["folder"])
         self._tagger = tagger
-        photos, self.failed = replay(path, about)
+        photos, self.failed = replay(path, manifest)
         if not photos:
             raise LesaError(f"{path} holds no photo: index a folder whose photos can be read")
         self._photos = list(photos.items())
         self._rows = np.array([entry.row for entry in photos.values()])
-        self._records = open_records(path, about, tagger.bundle.about)
+        self._records = open_records(path, manifest, tagger.bundle.manifest)
         self._neighbours: Neighbours | None = None
-        if not exact and (file := neighbours_of(path, about)).exists() and can_build():
-            self._neighbours = Neighbours(file, tagger.bundle.about.attentions)
+        if not exact and (file := neighbours_of(path, manifest)).exists() and can_build():
+            self._neighbours = Neighbours(file, tagger.bundle.manifest.attentions)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -88,7 +88,7 @@ class Index:
         def answer(codes_BME: Floats, scale_BM: Floats) -> tuple[Floats, NDArray[np.intp]]:
             products_N = codes_BME.reshape(-1, len(vector_E)) @ vector_E
             by_code_MB = (products_N.reshape(scale_BM.shape) * scale_BM).T
-            return select(by_code_MB, self._tagger.bundle.about.selection), by_code_MB.argmax(axis=0)
+            return select(by_code_MB, self._tagger.bundle.manifest.selection), by_code_MB.argmax(axis=0)
 
         return self._hits(answer, vector_E[None], top)
 
@@ -145,15 +145,15 @@ class Index:
     def _hit(self, number: int, score: float, winner: int) -> Hit:
         name, entry = self._photos[number]
         across, down, across_end, down_end = self._records[entry.row]["boxes"][winner].tolist()
-        about = self._tagger.bundle.about
-        left, top, right, bottom = seen_box(entry.size, about.preprocessing)
-        wide, high = (right - left) / about.grid[1], (bottom - top) / about.grid[0]
+        manifest = self._tagger.bundle.manifest
+        left, top, right, bottom = crop_box(entry.size, manifest.preprocessing)
+        wide, high = (right - left) / manifest.grid[1], (bottom - top) / manifest.grid[0]
 
         def x(column: int) -> int:
-            return round(min(left + (column + about.offset) * wide, right))
+            return round(min(left + (column + manifest.region_shift) * wide, right))
 
         def y(row: int) -> int:
-            return round(min(top + (row + about.offset) * high, bottom))
+            return round(min(top + (row + manifest.region_shift) * high, bottom))
 
         return Hit(name, score, (x(across), y(down), x(across_end), y(down_end)), entry.size)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lesa.bundle import Bundle
-from lesa.codes import Codes, hot_box
+from lesa.codes import Codes, peak_box
 from lesa.errors import LesaError
 from lesa.files import replacing, write_text
 from lesa.images import list_photos
@@ -78,12 +78,12 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
     writer = _Writer(Path(path), folder, tagger.bundle)
     before = writer.photos
     todo = [name for name, state in states.items() if name not in before or before[name].state != state]
-    if before and Path(writer.about["folder"]) != folder and len(todo) == len(states):
+    if before and Path(writer.manifest["folder"]) != folder and len(todo) == len(states):
         raise LesaError(
-            f"{path} is of {writer.about['folder']}, and no photo of it is in {folder}: give another index "
+            f"{path} is of {writer.manifest['folder']}, and no photo of it is in {folder}: give another index "
             "(of a copied folder, a photo's name, size and time of change must be as they were)"
         )
-    writer.about["folder"] = str(folder)
+    writer.manifest["folder"] = str(folder)
     gone = [name for name in [*before, *writer.failed] if name not in states]
     for name in gone:
         writer.note({"photo": name, "removed": True})
@@ -107,9 +107,9 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
 
 def wants_neighbours(path: Path | str) -> bool:
     """Whether an index is to have a vector index: it is large, or one was built or begun once."""
-    about = read_manifest(path)
+    manifest = read_manifest(path)
     # Records of photos that changed or went count, too: less than half of them are such.
-    return bool(about.get("neighbours")) or about["rows"] >= WORTH_FROM
+    return bool(manifest.get("neighbours")) or manifest["rows"] >= WORTH_FROM
 
 
 def update_neighbours(path: Path | str, tagger: Tagger, progress: Advance | None = None) -> bool:
@@ -123,16 +123,16 @@ def update_neighbours(path: Path | str, tagger: Tagger, progress: Advance | None
     path, bundle = Path(path), tagger.bundle
     if not can_build():
         raise LesaError("a vector index needs Faiss: pip install 'lesa-zsl[ann]'")
-    about = checked_manifest(path, bundle) | {"neighbours": True}
-    write_manifest(path, about)
-    file = neighbours_of(path, about)
-    covered = len(Neighbours(file, bundle.about.attentions)) if file.exists() else 0
-    good = sum(entry.row < covered for entry in replay(path, about)[0].values())
-    if about["rows"] - good <= STALE * good:
+    manifest = checked_manifest(path, bundle) | {"neighbours": True}
+    write_manifest(path, manifest)
+    file = neighbours_of(path, manifest)
+    covered = len(Neighbours(file, bundle.manifest.attentions)) if file.exists() else 0
+    good = sum(entry.row < covered for entry in replay(path, manifest)[0].values())
+    if manifest["rows"] - good <= STALE * good:
         return False
     _compact(path, bundle, dead=0)
-    about = read_manifest(path)
-    build_neighbours(open_records(path, about, bundle.about), neighbours_of(path, about), progress)
+    manifest = read_manifest(path)
+    build_neighbours(open_records(path, manifest, bundle.manifest), neighbours_of(path, manifest), progress)
     return True
 
 
@@ -140,14 +140,16 @@ class _Writer:
     """Adds to an index, or begins one. What is noted counts once it is committed."""
 
     def __init__(self, path: Path, folder: Path, bundle: Bundle) -> None:
-        if max(bundle.about.grid) > LARGEST_GRID:
-            raise LesaError(f"{bundle.path} has a grid of {bundle.about.grid}, an index takes {LARGEST_GRID} at most")
-        self._path, self._grid = path, bundle.about.grid
+        if max(bundle.manifest.grid) > LARGEST_GRID:
+            raise LesaError(
+                f"{bundle.path} has a grid of {bundle.manifest.grid}, an index takes {LARGEST_GRID} at most"
+            )
+        self._path, self._grid = path, bundle.manifest.grid
         if not (path / MANIFEST).exists():
             _begin(path, folder, bundle)
-        self.about = checked_manifest(path, bundle) | {"bundle": bundle.name}
-        drop_uncommitted(path, self.about)
-        self.photos, self.failed = replay(path, self.about)
+        self.manifest = checked_manifest(path, bundle) | {"bundle": bundle.name}
+        drop_uncommitted(path, self.manifest)
+        self.photos, self.failed = replay(path, self.manifest)
         self._lines: list[str] = []
         self._new: list[Records] = []
 
@@ -166,13 +168,13 @@ class _Writer:
 
     def commit(self) -> None:
         """Append what was gathered to the two files; the manifest, replaced last, makes it count."""
-        codes, journal = files_of(self._path, self.about)
+        codes, journal = files_of(self._path, self.manifest)
         lines = "".join(self._lines).encode("ascii")
-        _append(codes, self.about["rows"] * self.about["record"], b"".join(row.tobytes() for row in self._new))
-        _append(journal, self.about["journal"], lines)
-        self.about["rows"] += len(self._new)
-        self.about["journal"] += len(lines)
-        write_manifest(self._path, self.about)
+        _append(codes, self.manifest["rows"] * self.manifest["record"], b"".join(row.tobytes() for row in self._new))
+        _append(journal, self.manifest["journal"], lines)
+        self.manifest["rows"] += len(self._new)
+        self.manifest["journal"] += len(lines)
+        write_manifest(self._path, self.manifest)
         self._lines, self._new = [], []
 
 
@@ -185,7 +187,7 @@ def pack(codes: Codes, grid: tuple[int, int]) -> Records:
     record["codes"] = np.rint(codes.codes_ME / np.maximum(scales_M, np.finfo(np.float32).tiny)[:, None])
     record["boxes"] = [
         # In a photo of a pixel a region, pixels are grid coordinates.
-        hot_box(attention_R.reshape(grid), (0, 0, columns, rows))
+        peak_box(attention_R.reshape(grid), (0, 0, columns, rows))
         for attention_R in codes.attention_MR
     ]
     return record
@@ -194,20 +196,20 @@ def pack(codes: Codes, grid: tuple[int, int]) -> Records:
 def _states(folder: Path) -> Iterable[tuple[str, tuple[int, int]]]:
     """Yield each photo with what changes when it does: bytes and time of change."""
     for name in list_photos(folder):
-        # One that goes meanwhile is no photo of the folder.
+        # One that goes meanwhile is not a photo of the folder.
         with suppress(FileNotFoundError):
-            about = (folder / name).stat()
-            yield name, (about.st_size, about.st_mtime_ns)
+            stat = (folder / name).stat()
+            yield name, (stat.st_size, stat.st_mtime_ns)
 
 
 def _begin(path: Path, folder: Path, bundle: Bundle) -> None:
     # Hidden files may be left of a manifest whose writing was stopped.
     if path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
-        raise LesaError(f"{path} is no index but holds something else: give another folder")
-    about = bundle.about
+        raise LesaError(f"{path} is not an index but holds something else: give another folder")
+    manifest = bundle.manifest
     made_by = {"bundle": bundle.name, "fingerprint": bundle.fingerprint, "folder": str(folder)}
-    shape = {"attentions": about.attentions, "vector_size": about.vector_size, "selection": about.selection}
-    size = record_type(about.attentions, about.vector_size).itemsize
+    shape = {"attentions": manifest.attentions, "vector_size": manifest.vector_size, "selection": manifest.selection}
+    size = record_type(manifest.attentions, manifest.vector_size).itemsize
     counts = {"number": 0, "rows": 0, "record": size, "journal": 0}
     write_manifest(path, {"format": FORMAT, **made_by, **shape, **counts})
 
@@ -224,13 +226,13 @@ def _append(file: Path, size: int, content: bytes) -> None:
 
 def _compact(path: Path, bundle: Bundle, dead: float = 0.5) -> None:
     """Write an index anew if more than this share of its records belong to photos that changed or went."""
-    about = read_manifest(path)
-    photos, failed = replay(path, about)
-    if about["rows"] - len(photos) <= dead * about["rows"]:
+    manifest = read_manifest(path)
+    photos, failed = replay(path, manifest)
+    if manifest["rows"] - len(photos) <= dead * manifest["rows"]:
         return
-    anew = about | {"number": about["number"] + 1, "rows": len(photos)}
+    anew = manifest | {"number": manifest["number"] + 1, "rows": len(photos)}
     codes, journal = files_of(path, anew)
-    records = open_records(path, about, bundle.about)
+    records = open_records(path, manifest, bundle.manifest)
     with replacing(codes) as temporary, temporary.open("wb") as file:
         for entry in photos.values():
             file.write(records[entry.row].tobytes())

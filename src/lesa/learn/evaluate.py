@@ -95,10 +95,10 @@ def evaluate_run(
 def refuse_other_regions(run: Run, store: RegionStore) -> None:
     """Refuse a store whose regions are not of the kind that the run was trained on: its scores would mean nothing."""
     for key in ("backbone", "preprocessing", "grid", "size", "projection"):
-        if store.about.get(key) != run.regions.get(key):
+        if store.manifest.get(key) != run.regions.get(key):
             raise LesaError(
                 f"{store.folder} holds other regions than the run {run.folder} was trained on: their {key} is "
-                f"{store.about.get(key)}, the run's {run.regions.get(key)}"
+                f"{store.manifest.get(key)}, the run's {run.regions.get(key)}"
             )
 
 

@@ -22,7 +22,7 @@ from lesa.graph import open_graph
 from lesa.learn.evaluate import refuse_other_regions
 from lesa.learn.model import Kind, Model
 from lesa.learn.regions.backbone import Backbone
-from lesa.learn.regions.graphs import TOLERANCE, halved, quiet_exporter, random_pixels
+from lesa.learn.regions.graphs import TOLERANCE, export_onnx, halved, random_pixels
 from lesa.learn.regions.projection import Projection, backbone_of, read_projection
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model
@@ -42,7 +42,7 @@ LIMITS = """\
   recognise persons or to judge them: do not use it for that."""
 
 
-class Codes(nn.Module):
+class PhotoEncoder(nn.Module):
     """Photos -> codes, attentions, regions in word space: backbone, projection of its store, trained model in one."""
 
     def __init__(self, backbone: nn.Module, projection: Projection | None, model: Model, vector_size: int) -> None:
@@ -100,7 +100,7 @@ def export_run(
         below 1e-2 if small.
 
     Raises:
-        LesaError: the model is of a kind that has no codes, a part is missing, what has parents is no label, or the
+        LesaError: the model is of a kind that has no codes, a part is missing, what has parents is not a label, or the
             graph differs from PyTorch.
     """
     kind = run.recipe.model.kind
@@ -109,27 +109,27 @@ def export_run(
     for label, above in parents.items():
         if label not in run.vocabulary.names or not all(above):
             hint = did_you_mean(label, run.vocabulary.names)
-            raise LesaError(f"{'|'.join([*above, label])} is no path to a label of the run: {hint}")
+            raise LesaError(f"{'|'.join([*above, label])} is not a path to a label of the run: {hint}")
     backbone, projection = _front_half(run, regions or run.recipe.regions)
     model = load_model(run)
-    about = replace(_manifest(run, backbone, words), parents=dict(parents), composed=offline)
+    manifest = replace(_manifest(run, backbone, words), parents=dict(parents), composed=offline)
     bundle = Bundle(
         path=out,
-        about=about,
-        vectors_CE=_vectors(run, about.words),
+        manifest=manifest,
+        vectors_CE=_vectors(run, manifest.words),
         space=run.space,
-        graph=make_graph(Codes(backbone.module, projection, model, about.vector_size), backbone),
-        card=model_card(run, out.stem, licence),
+        graph=_make_graph(PhotoEncoder(backbone.module, projection, model, manifest.vector_size), backbone),
+        card=_model_card(run, out.stem, licence),
         fingerprint="",
     )
     pixels = random_pixels(backbone.preprocessing, 3)
-    expected_BC = scores_of(backbone, projection, model, pixels, bundle.vectors_CE)
-    difference = compare(bundle, pixels, expected_BC, TOLERANCE)
+    expected_BC = _scores_of(backbone, projection, model, pixels, bundle.vectors_CE)
+    difference = _check_scores(bundle, pixels, expected_BC, TOLERANCE)
     labels = pack_labels(bundle.vectors_CE, run.space.means_by_source, bits=8 if small else 32)
     if small:
-        bundle = replace(bundle, graph=halved(bundle.graph), vectors_CE=read_labels(out, about, labels)[0])
-        difference = compare(bundle, pixels, expected_BC, SMALL_TOLERANCE)
-    write_bundle(out, about, {GRAPH: bundle.graph, LABELS: labels, CARD: bundle.card.encode()})
+        bundle = replace(bundle, graph=halved(bundle.graph), vectors_CE=read_labels(out, manifest, labels)[0])
+        difference = _check_scores(bundle, pixels, expected_BC, SMALL_TOLERANCE)
+    write_bundle(out, manifest, {GRAPH: bundle.graph, LABELS: labels, CARD: bundle.card.encode()})
     return difference
 
 
@@ -155,7 +155,7 @@ def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
         seen=run.vocabulary.seen,
         words=tuple(word for word in dict.fromkeys(words) if word not in known),
         sources=run.space.sources,
-        offset=config.offset,
+        region_shift=config.region_shift,
     )
 
 
@@ -165,34 +165,21 @@ def _vectors(run: Run, words: Sequence[str]) -> NDArray[np.float32]:
     return np.concatenate([vectors_CE, run.space.embed(words)]) if words else vectors_CE
 
 
-def make_graph(module: Codes, backbone: Backbone) -> bytes:
+def _make_graph(module: PhotoEncoder, backbone: Backbone) -> bytes:
     """Return the module as an ONNX graph for batches of any size.
 
     Raises:
         LesaError: PyTorch cannot export it.
     """
-    # A batch of two: PyTorch takes a size of one as fixed.
-    example = torch.from_numpy(random_pixels(backbone.preprocessing, 2))
-    with TemporaryDirectory() as folder, quiet_exporter():
+    with TemporaryDirectory() as folder:
         try:
-            program = torch.onnx.export(
-                module.eval(),
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                input_names=["pixels"],
-                output_names=["codes", "attention", "regions"],
-                verbose=False,
-            )
-            assert program is not None
-            program.save(Path(folder) / GRAPH, external_data=False)
-        except (torch.onnx.OnnxExporterError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise LesaError(f"the run's model on {backbone.spec} cannot be exported as a graph: {reason}") from None
+            export_onnx(module, backbone.preprocessing, ["codes", "attention", "regions"], Path(folder) / GRAPH)
+        except LesaError as error:
+            raise LesaError(f"the run's model on {backbone.spec} cannot be exported as a graph: {error}") from None
         return (Path(folder) / GRAPH).read_bytes()
 
 
-def scores_of(
+def _scores_of(
     backbone: Backbone,
     projection: Projection | None,
     model: Model,
@@ -208,14 +195,16 @@ def scores_of(
     return scores_BC
 
 
-def compare(bundle: Bundle, pixels: NDArray[np.float32], expected_BC: NDArray[np.float32], tolerance: float) -> float:
+def _check_scores(
+    bundle: Bundle, pixels: NDArray[np.float32], expected_BC: NDArray[np.float32], tolerance: float
+) -> float:
     """Return the greatest difference of the bundle's scores from PyTorch's, as a share of their spread.
 
     Raises:
         LesaError: it is more than the tolerance.
     """
     codes_BME, _, _ = open_graph(bundle)(pixels)
-    scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.about.selection) for codes in codes_BME])
+    scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.manifest.selection) for codes in codes_BME])
     difference = float(np.abs(scores_BC - expected_BC).max() / np.ptp(expected_BC))
     # Not `>`: NaN must not pass.
     if not difference < tolerance:
@@ -226,8 +215,8 @@ def compare(bundle: Bundle, pixels: NDArray[np.float32], expected_BC: NDArray[np
     return difference
 
 
-def model_card(run: Run, name: str, licence: str | None) -> str:
-    """Return the model card: what it is, data, licence, figures with their rules, limits."""
+def _model_card(run: Run, name: str, licence: str | None) -> str:
+    """Return the model card: what it is, data, licence, metrics with their rules, limits."""
     backbone = run.regions["backbone"]["spec"].rpartition("/")[2]
     rows, columns = run.regions["grid"]
     sources = ", ".join(Path(source).name for source in run.recipe.vectors)
@@ -243,9 +232,9 @@ product of its vector with them.
 | label vectors | {sources}{", centred" if run.recipe.centred else ""} |
 | backbone | {backbone}, {rows} x {columns} regions of {run.regions["size"]} features |
 | model | {run.recipe.model.kind}, loss {run.recipe.loss.kind}, seed {run.recipe.seed}, weights: {run.recipe.report} |
-| licence of the weights | {licence or "unknown: ask who trained them, also about the data and the backbone"} |
+| licence of the weights | {licence or "unknown: ask who trained them, also manifest the data and the backbone"} |
 
-## Figures
+## Metrics
 
 {_figures(run)}
 
@@ -258,22 +247,22 @@ product of its vector with them.
 def _figures(run: Run) -> str:
     """Return the tables of the run's evaluation, if it was evaluated with the weights that are exported."""
     path = run.folder / "evaluation.json"
-    judged: dict[str, Any] = read_json(path) if path.exists() else {}
-    if judged.get("checkpoint") != run.recipe.report:
+    evaluated: dict[str, Any] = read_json(path) if path.exists() else {}
+    if evaluated.get("checkpoint") != run.recipe.report:
         return "Not evaluated: the quality of its tags is unknown."
-    lines = [f"Percent, on the {judged['split']} photos of {judged['data_set']}."]
-    for rules, tasks in judged["reports"].items():
+    lines = [f"Percent, on the {evaluated['split']} photos of {evaluated['data_set']}."]
+    for rules, tasks in evaluated["reports"].items():
         lines += ["", *_table(rules, {task: Report.from_dict(values) for task, values in tasks.items()})]
     return "\n".join(lines)
 
 
 def _table(rules: str, reports: dict[str, Report]) -> list[str]:
-    figures = {task: report.figures() for task, report in reports.items()}
-    names = max(figures.values(), key=len)
+    metrics = {task: report.metrics() for task, report in reports.items()}
+    names = max(metrics.values(), key=len)
     header = [f"rules `{rules}`", "labels", "photos", "positives/photo", *names]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for task, report in reports.items():
-        values = [f"{figures[task][name]:.2f}" if name in figures[task] else "-" for name in names]
+        values = [f"{metrics[task][name]:.2f}" if name in metrics[task] else "-" for name in names]
         cells = [task, str(report.labels), str(report.images), f"{report.positives_per_image:.2f}", *values]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

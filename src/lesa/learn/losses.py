@@ -60,14 +60,14 @@ def ranking_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
     A photo without a pair counts 0 and stays in the mean.
     """
-    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
+    others_KS, own_K1, absent_KS, photo_K = _pairs(scores_BS, targets_BS)
     hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
-    sum_B = by_photo(hinge_KS.sum(dim=1), photo_K, len(scores_BS))
-    violating_B = by_photo((hinge_KS > 0).sum(dim=1, dtype=scores_BS.dtype), photo_K, len(scores_BS))
+    sum_B = _by_photo(hinge_KS.sum(dim=1), photo_K, len(scores_BS))
+    violating_B = _by_photo((hinge_KS > 0).sum(dim=1, dtype=scores_BS.dtype), photo_K, len(scores_BS))
     return (sum_B / (violating_B + 1e-8)).mean()
 
 
-def pairs(scores_BS: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _pairs(scores_BS: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return, for each of the K present labels of a batch, what ranking losses compare.
 
     Returns:
@@ -79,7 +79,7 @@ def pairs(scores_BS: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor, Tensor
     return others_KS, others_KS.gather(1, label_K[:, None]), (targets_BS < 0).index_select(0, photo_K), photo_K
 
 
-def by_photo(values_K: Tensor, photo_K: Tensor, photos: int) -> Tensor:
+def _by_photo(values_K: Tensor, photo_K: Tensor, photos: int) -> Tensor:
     """Return the sum of the present labels' values in each photo of the batch, `B`."""
     return values_K.new_zeros(photos).index_add(0, photo_K, values_K)
 
@@ -142,8 +142,8 @@ def ranknet_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
 def soft_ranking(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
     """Return each photo's sum of log(1 + exp(s[n] - s[p])) over its pairs of a present p and an absent n, `B`."""
-    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
-    return by_photo((F.softplus(others_KS - own_K1) * absent_KS).sum(dim=1), photo_K, len(scores_BS))
+    others_KS, own_K1, absent_KS, photo_K = _pairs(scores_BS, targets_BS)
+    return _by_photo((F.softplus(others_KS - own_K1) * absent_KS).sum(dim=1), photo_K, len(scores_BS))
 
 
 def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
@@ -155,13 +155,13 @@ def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
     Ours: the rank is counted, where the papers estimate it from how many labels they drew before one violated; the
     mean over the present labels, where they sum. A photo without a present label counts 0 and stays in the mean.
     """
-    others_KS, own_K1, absent_KS, photo_K = pairs(scores_BS, targets_BS)
+    others_KS, own_K1, absent_KS, photo_K = _pairs(scores_BS, targets_BS)
     hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
-    weighted_K = rank_weights(scores_BS)[(hinge_KS > 0).sum(dim=1)] * hinge_KS.sum(dim=1)
-    return (by_photo(weighted_K, photo_K, len(scores_BS)) / (targets_BS > 0).sum(dim=1).clamp(min=1)).mean()
+    weighted_K = _rank_weights(scores_BS)[(hinge_KS > 0).sum(dim=1)] * hinge_KS.sum(dim=1)
+    return (_by_photo(weighted_K, photo_K, len(scores_BS)) / (targets_BS > 0).sum(dim=1).clamp(min=1)).mean()
 
 
-def rank_weights(scores_BS: Tensor) -> Tensor:
+def _rank_weights(scores_BS: Tensor) -> Tensor:
     """Return (1 + 1/2 + ... + 1/r) / r for the ranks r = 0 .. S, zero at r = 0."""
     ranks_S = torch.arange(1, scores_BS.shape[1] + 1, dtype=scores_BS.dtype, device=scores_BS.device)
     return F.pad(ranks_S.reciprocal().cumsum(dim=0) / ranks_S, (1, 0))
@@ -172,7 +172,7 @@ def logistic_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
         L[b] = sum over annotated c of log(1 + exp(-y[b,c] s[b,c]));  L = mean over b
 
-    A sum over the labels, so that a label's weight in a photo does not hang on how many others are annotated.
+    A sum over the labels, so that a label's weight in a photo does not depend on how many others are annotated.
     """
     loss_BS = F.softplus(-targets_BS.to(scores_BS.dtype) * scores_BS) * (targets_BS != 0)
     return loss_BS.sum(dim=1).mean()

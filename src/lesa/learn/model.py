@@ -70,7 +70,7 @@ class ModelConfig:
     """Units of the hidden layers (`fast0tag`, `biam`); the size of the common space (`wsabie`)."""
 
     @property
-    def offset(self) -> float:
+    def region_shift(self) -> float:
         """Regions by which what a region holds lies below and right of its cell: the front's 2 x 2 windows reach on."""
         return 0.5 if self.front and self.kind == "shared-attention" else 0.0
 

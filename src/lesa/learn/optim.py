@@ -58,10 +58,10 @@ class RMSpropTF(torch.optim.Optimizer):
 
 @dataclass
 class LearningRateRule:
-    """A falling average of the validation figure lowers the learning rate (docs/method.md, Training).
+    """A falling average of the validation metric lowers the learning rate (docs/method.md, Training).
 
-    The average takes 0.3 of each new figure. When it falls the rate is multiplied by 0.8, but not below 1e-3 of its
-    start, and the next `patience` evaluations change nothing. The average starts at the first figure.
+    The average takes 0.3 of each new metric. When it falls the rate is multiplied by 0.8, but not below 1e-3 of its
+    start, and the next `patience` evaluations change nothing. The average starts at the first metric.
     """
 
     rate: float
@@ -71,14 +71,14 @@ class LearningRateRule:
     patience: int = 5
     """Evaluations without a change after the rate was lowered."""
     average: float | None = None
-    """The running average of the figure; None before the first."""
+    """The running average of the metric; None before the first."""
     waiting: int = 0
     """How many evaluations still pass before the rate may be lowered again."""
 
-    def update(self, figure: float) -> float:
-        """Take the figure of one evaluation (higher is better) and return the learning rate from here on."""
-        previous = figure if self.average is None else self.average
-        self.average = 0.7 * previous + 0.3 * figure
+    def update(self, metric: float) -> float:
+        """Take the metric of one evaluation (higher is better) and return the learning rate from here on."""
+        previous = metric if self.average is None else self.average
+        self.average = 0.7 * previous + 0.3 * metric
         if self.waiting > 0:
             self.waiting -= 1
         elif self.average < previous:

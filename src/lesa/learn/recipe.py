@@ -83,8 +83,8 @@ class Recipe:
     """Length of the training in steps; give this or `epochs`."""
     validate_every: int | None = None
     """Steps between two validations and checkpoints; once an epoch if not given."""
-    validation_figure: Literal["F1@5", "mAP"] = "F1@5"
-    """The figure on the validation photos' seen labels that drives the learning rate and picks the best weights."""
+    validation_metric: Literal["F1@5", "mAP"] = "F1@5"
+    """The metric on the validation photos' seen labels that drives the learning rate and picks the best weights."""
     report: Literal["last", "best"] = "last"
     """The weights that evaluation takes: those of the last step, or the best on validation."""
     skip_unlabelled: bool = False
@@ -108,7 +108,7 @@ class Recipe:
             raise LesaError("`vectors` names no source of label vectors")
 
 
-def compared(model: dict[str, Any], loss: str, **optimiser: Any) -> dict[str, Any]:
+def _compared(model: dict[str, Any], loss: str, **optimiser: Any) -> dict[str, Any]:
     """Return the recipe of a compared method that is trained by steps: AdamW, the best weights on validation."""
     return {
         "epochs": 8,
@@ -120,7 +120,7 @@ def compared(model: dict[str, Any], loss: str, **optimiser: Any) -> dict[str, An
     }
 
 
-def closed_form(model: dict[str, Any]) -> dict[str, Any]:
+def _closed_form(model: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe of a compared method with a closed form."""
     optimiser = {"kind": "adamw", "adaptive": False}
     return {"epochs": 1, "model": {"front": False, **model}, "loss": {"kind": "closed-form"}, "optimiser": optimiser}
@@ -138,25 +138,25 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optimiser": {"kind": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01, "adaptive": False},
         "report": "best",
     },
-    "labelem": compared({"kind": "mean-pool"}, "ranking"),
-    "conse": compared({"kind": "conse"}, "logistic", learning_rate=3e-3),
-    "fast0tag": compared({"kind": "fast0tag"}, "ranknet", weight_decay=0.1),
-    "fast0tag-linear": closed_form({"kind": "fast0tag-linear", "ridge": 1e3, "label_ridge": 0.01}),
-    "eszsl": closed_form({"kind": "eszsl", "ridge": 1e3, "label_ridge": 1.0}),
-    "training-free": closed_form({"kind": "training-free"}),
-    "logistic": compared({"kind": "logistic"}, "logistic", learning_rate=3e-3),
-    "warp": compared({"kind": "logistic"}, "warp", weight_decay=1.0),
-    "wsabie": compared({"kind": "wsabie"}, "warp", learning_rate=3e-4, weight_decay=0.1),
-    "attention-per-label": compared({"kind": "attention-per-label", "front": True}, "ranking"),
-    "attention-per-cluster": compared({"kind": "attention-per-cluster", "front": True}, "ranking"),
-    "biam": compared({"kind": "biam", "hidden": 64}, "ranking"),
-    "sdl": compared({"kind": "sdl", "attentions": 7}, "sdl", learning_rate=3e-3),
+    "labelem": _compared({"kind": "mean-pool"}, "ranking"),
+    "conse": _compared({"kind": "conse"}, "logistic", learning_rate=3e-3),
+    "fast0tag": _compared({"kind": "fast0tag"}, "ranknet", weight_decay=0.1),
+    "fast0tag-linear": _closed_form({"kind": "fast0tag-linear", "ridge": 1e3, "label_ridge": 0.01}),
+    "eszsl": _closed_form({"kind": "eszsl", "ridge": 1e3, "label_ridge": 1.0}),
+    "training-free": _closed_form({"kind": "training-free"}),
+    "logistic": _compared({"kind": "logistic"}, "logistic", learning_rate=3e-3),
+    "warp": _compared({"kind": "logistic"}, "warp", weight_decay=1.0),
+    "wsabie": _compared({"kind": "wsabie"}, "warp", learning_rate=3e-4, weight_decay=0.1),
+    "attention-per-label": _compared({"kind": "attention-per-label", "front": True}, "ranking"),
+    "attention-per-cluster": _compared({"kind": "attention-per-cluster", "front": True}, "ranking"),
+    "biam": _compared({"kind": "biam", "hidden": 64}, "ranking"),
+    "sdl": _compared({"kind": "sdl", "attentions": 7}, "sdl", learning_rate=3e-3),
     "nus-wide": {"steps": 200_000, "validate_every": 4_000},
     # The paper validates Open Images on mAP with patience 2; how often is ours to say: about twenty times.
     "open-images": {
         "epochs": 2,
         "validate_every": 16_000,
-        "validation_figure": "mAP",
+        "validation_metric": "mAP",
         "optimiser": {"patience": 2},
         "skip_unlabelled": True,
     },
@@ -208,7 +208,7 @@ def make_recipe(settings: dict[str, Any], where: str = "the recipe") -> Recipe:
 
 def parse_recipe(settings: dict[str, Any], where: str) -> Recipe:
     """Turn complete nested settings (of a TOML or JSON file) into a checked recipe."""
-    refuse_unknown_keys(settings, Recipe, where)
+    _refuse_unknown_keys(settings, Recipe, where)
     try:
         return TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
@@ -222,7 +222,7 @@ def recipe_settings(recipe: Recipe) -> dict[str, Any]:
     return asdict(recipe)
 
 
-def refuse_unknown_keys(settings: dict[str, Any], kind: type, where: str, prefix: str = "") -> None:
+def _refuse_unknown_keys(settings: dict[str, Any], kind: type, where: str, prefix: str = "") -> None:
     """Refuse a key that the dataclass `kind` does not have, at any depth."""
     hints = get_type_hints(kind)
     known = [f.name for f in fields(kind)]
@@ -230,14 +230,14 @@ def refuse_unknown_keys(settings: dict[str, Any], kind: type, where: str, prefix
         if key not in known:
             raise LesaError(f"{where}: there is no key {prefix + key!r}; {did_you_mean(key, known)}")
         if is_dataclass(hints[key]) and isinstance(value, dict):
-            refuse_unknown_keys(value, hints[key], where, prefix=f"{prefix}{key}.")
+            _refuse_unknown_keys(value, hints[key], where, prefix=f"{prefix}{key}.")
 
 
 def parse_override(text: str) -> dict[str, Any]:
     """Parse `a.b=value` into `{"a": {"b": value}}`; a value that is not TOML is a string."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise LesaError(f"{text!r} is no override; expected KEY=VALUE, such as model.attentions=1")
+        raise LesaError(f"{text!r} is not an override; expected KEY=VALUE, such as model.attentions=1")
     try:
         return tomllib.loads(f"{key} = {value}")
     except tomllib.TOMLDecodeError:

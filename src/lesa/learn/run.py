@@ -4,7 +4,7 @@ run.json              recipe, vocabulary, how labels become vectors, what region
 vectors.safetensors   the label vectors (unseen first, then seen), and the means that centred them
 last.safetensors      weights, optimiser and state of the last checkpoint: training goes on from here
 best.safetensors      weights that were best on validation
-log.jsonl             loss terms, learning rate and validation figures
+log.jsonl             loss terms, learning rate and validation metrics
 """
 
 import json
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """The training's log, a JSON object a line."""
+        """The training's log, one JSON object per line."""
         return self.folder / "log.jsonl"
 
     def checkpoint(self, name: str) -> Path:
@@ -84,25 +84,25 @@ def open_run(folder: Path | str) -> Run:
     """Open a run's folder.
 
     Raises:
-        LesaError: the folder is no run, or one of another version, or damaged.
+        LesaError: the folder is not a run, or one of another version, or damaged.
     """
     folder = Path(folder)
     if not (folder / "run.json").exists():
         raise LesaError(f"{folder} is not a run (no run.json): make one with `lesa train`")
-    about = read_format(folder / "run.json", FORMAT, "train it again, or open it with the version that made it")
-    missing = {"recipe", "unseen", "seen", "regions"} - set(about)
+    manifest = read_format(folder / "run.json", FORMAT, "train it again, or open it with the version that made it")
+    missing = {"recipe", "unseen", "seen", "regions"} - set(manifest)
     if missing:
         raise LesaError(f"{folder / 'run.json'} lacks {', '.join(sorted(missing))}: it is damaged; train again")
-    recipe = parse_recipe(about["recipe"], where=str(folder / "run.json"))
+    recipe = parse_recipe(manifest["recipe"], where=str(folder / "run.json"))
     tensors, _ = load_tensors(folder / "vectors.safetensors")
     means = [tensors[f"mean.{i}"].numpy() for i in range(len(tensors) - 1)] if recipe.centred else None
     return Run(
         folder=folder,
         recipe=recipe,
-        vocabulary=Vocabulary(unseen=tuple(about["unseen"]), seen=tuple(about["seen"])),
+        vocabulary=Vocabulary(unseen=tuple(manifest["unseen"]), seen=tuple(manifest["seen"])),
         vectors_CE=tensors["vectors"].numpy(),
         space=VectorSpace(sources=recipe.vectors, means_by_source=means),
-        regions=about["regions"],
+        regions=manifest["regions"],
     )
 
 

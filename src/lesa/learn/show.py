@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lesa.codes import centred
+from lesa.codes import shifted
 from lesa.drawing import Tag, sheet
 from lesa.errors import LesaError
 from lesa.files import replacing
-from lesa.images import open_photo, seen_box
+from lesa.images import crop_box, open_photo
 from lesa.labels import Vocabulary
 from lesa.learn.model import WITH_ATTENTIONS, Output
 from lesa.learn.regions.projection import Extractor
@@ -22,7 +22,7 @@ from lesa.pictures import free_name
 def show_photos(
     run: Run, photos: Sequence[Path], out: Path, *, top: int = 4, regions: Path | str | None = None
 ) -> Iterator[tuple[Path, Path | LesaError]]:
-    """Draw one PNG a photo and yield (photo, its picture); a photo that cannot be shown yields the reason instead.
+    """Draw one PNG per photo and yield (photo, its picture); a photo that cannot be shown yields the reason instead.
 
     Args:
         run: the trained run.
@@ -46,8 +46,11 @@ def show_photos(
         except LesaError as error:
             yield photo, error
             continue
-        tags = [moved(tag, extractor.grid, run.recipe.model.offset) for tag in best_tags(output, run.vocabulary, top)]
-        picture = sheet(image, tags, grid=extractor.grid, box=seen_box(image.size, extractor.preprocessing))
+        tags = [
+            _moved(tag, extractor.grid, run.recipe.model.region_shift)
+            for tag in _best_tags(output, run.vocabulary, top)
+        ]
+        picture = sheet(image, tags, grid=extractor.grid, box=crop_box(image.size, extractor.preprocessing))
         path = out / f"{free_name(photo.stem, taken)}.png"
         if path.resolve() in originals:
             yield photo, LesaError(f"its picture would replace the photo {path}: give another folder")
@@ -57,7 +60,7 @@ def show_photos(
         yield photo, path
 
 
-def best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
+def _best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
     """Return the first photo's `top` best seen and unseen labels with the attention map of the winning code."""
     scores_C = output.scores_BC[0]
     winner_C = output.winner_BC[0]
@@ -73,6 +76,6 @@ def best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
     return best(vocabulary.seen_columns, True) + best(vocabulary.unseen_columns, False)
 
 
-def moved(tag: Tag, grid: tuple[int, int], offset: float) -> Tag:
+def _moved(tag: Tag, grid: tuple[int, int], region_shift: float) -> Tag:
     """Return a tag with its attention where the regions look."""
-    return replace(tag, attention_R=centred(tag.attention_R.reshape(grid), offset).ravel())
+    return replace(tag, attention_R=shifted(tag.attention_R.reshape(grid), region_shift).ravel())

@@ -50,8 +50,8 @@ class Progress:
     terms: dict[str, float]
     """Mean of each loss term over the last steps."""
     learning_rate: float
-    figure: float | None
-    """The last validation figure, in percent."""
+    metric: float | None
+    """The last validation metric, in percent."""
 
 
 def train(
@@ -68,27 +68,27 @@ def train(
     refuse_absent_gpu(device)
     dataset = read_dataset(recipe.dataset)
     store = RegionStore.open(recipe.regions)
-    run = begin_run(recipe, Path(folder), dataset, store)
+    run = _begin_run(recipe, Path(folder), dataset, store)
     training = Training(run, dataset, store, device)
-    with stop_requests() as stopping:
+    with _stop_requests() as stopping:
         training.go_on(report, stopping)
     return run
 
 
-def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:
+def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:
     """Return the run in `folder`, begun now or earlier with the same recipe and data."""
     if (folder / "run.json").exists():
         run = open_run(folder)
-        sized = replace(recipe, model=run.recipe.model) if same_model(recipe, run.recipe) else recipe
-        if run.recipe != sized or run.regions != regions_of(store, dataset):
+        sized = replace(recipe, model=run.recipe.model) if _same_model(recipe, run.recipe) else recipe
+        if run.recipe != sized or run.regions != _regions_of(store, dataset):
             raise LesaError(
-                f"{folder} holds a run of another recipe or of other data ({differences(run, sized)}): choose another "
+                f"{folder} holds a run of another recipe or of other data ({_differences(run, sized)}): choose another "
                 "folder, or remove this one"
             )
         return run
     there = [path.name for path in folder.glob("*.safetensors")] + [path.name for path in folder.glob("log.jsonl")]
     if there:
-        raise LesaError(f"{folder} is no run but holds {', '.join(sorted(there))}: choose another folder")
+        raise LesaError(f"{folder} is not a run but holds {', '.join(sorted(there))}: choose another folder")
     space = fit_space(recipe.vectors, dataset.vocabulary.seen, centred=recipe.centred)
     vectors_CE = space.embed(dataset.vocabulary.names)
     sizes = {"region_size": store.size, "vector_size": vectors_CE.shape[1], "seen_labels": len(dataset.vocabulary.seen)}
@@ -101,29 +101,29 @@ def begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore
         vocabulary=dataset.vocabulary,
         vectors_CE=vectors_CE,
         space=space,
-        regions=regions_of(store, dataset),
+        regions=_regions_of(store, dataset),
     )
     write_run(run)
     return run
 
 
-def same_model(recipe: Recipe, other: Recipe) -> bool:
+def _same_model(recipe: Recipe, other: Recipe) -> bool:
     """Tell whether two recipes mean the same model, but for the sizes that follow from the data."""
     sizes = {"region_size": 0, "vector_size": 0, "grid": None, "seen_labels": 0}
     return {**asdict(recipe.model), **sizes} == {**asdict(other.model), **sizes}
 
 
-def regions_of(store: RegionStore, dataset: Dataset) -> dict[str, Any]:
+def _regions_of(store: RegionStore, dataset: Dataset) -> dict[str, Any]:
     """Describe the regions and the data set of a run, so that another one cannot take their place unnoticed."""
     kept = ("backbone", "preprocessing", "grid", "size", "projection", "rows")
     return {
-        **{key: store.about.get(key) for key in kept},
+        **{key: store.manifest.get(key) for key in kept},
         "data_set": dataset.name,
         "data_source": dataset.source,
     }
 
 
-def differences(run: Run, recipe: Recipe) -> str:
+def _differences(run: Run, recipe: Recipe) -> str:
     """Name the settings in which a begun run differs from a recipe."""
     old, new = recipe_settings(run.recipe), recipe_settings(recipe)
     changed = [key for key in new if new[key] != old[key]]
@@ -150,11 +150,11 @@ class Training:
 
         self.model = build_model(recipe.model, recipe.seed).to(self.device)
         self.model.begin(self.vectors_SE)
-        self.optimiser = make_optimiser(recipe.optimiser, self.model)
+        self.optimiser = _make_optimiser(recipe.optimiser, self.model)
         start = recipe.optimiser.learning_rate
         self.rule = LearningRateRule(start, floor=1e-3 * start, patience=recipe.optimiser.patience)
         self.step = 0
-        self.figure: float | None = None
+        self.metric: float | None = None
         self.best: float | None = None
         self.window = Window()
         if run.checkpoint("last").exists():
@@ -184,7 +184,7 @@ class Training:
                 self.save()
             elif self.step % LOG_EVERY == 0:
                 self.log()
-            report(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.figure))
+            report(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.metric))
             if stopping() and self.step < self.steps:
                 self.refuse_broken_weights(terms)
                 self.save()
@@ -231,7 +231,7 @@ class Training:
         return order[within * self.run.recipe.batch_size : (within + 1) * self.run.recipe.batch_size]
 
     def not_finite(self, what: str, terms: dict[str, Tensor], step: int) -> LesaError:
-        """Return the error of a step whose loss or weights are no numbers."""
+        """Return the error of a step whose loss or weights are not numbers."""
         batch = self.batch(step)
         values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
@@ -242,18 +242,18 @@ class Training:
         )
 
     def validate(self) -> None:
-        """Score the validation photos; the figure drives the learning rate and picks the weights to keep."""
+        """Score the validation photos; the metric drives the learning rate and picks the weights to keep."""
         scores_NS = predict(self.model, self.store, self.validation_rows, self.vectors_SE)
         targets_NS = self.validation.targets.dense(columns=self.seen)
-        self.figure = validation_figure(self.run.recipe.validation_figure, scores_NS, targets_NS)
+        self.metric = validation_metric(self.run.recipe.validation_metric, scores_NS, targets_NS)
         if self.run.recipe.optimiser.adaptive:
-            rate = self.rule.update(self.figure)
+            rate = self.rule.update(self.metric)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-        self.log(validation={self.run.recipe.validation_figure: self.figure})
-        if self.best is None or self.figure > self.best:
-            self.best = self.figure
-            save_tensors(self.run.checkpoint("best"), self.weights(), {"step": self.step, "figure": self.figure})
+        self.log(validation={self.run.recipe.validation_metric: self.metric})
+        if self.best is None or self.metric > self.best:
+            self.best = self.metric
+            save_tensors(self.run.checkpoint("best"), self.weights(), {"step": self.step, "metric": self.metric})
 
     def log(self, **more: Any) -> None:
         """Append a line to the log and begin a new window of loss terms."""
@@ -272,7 +272,7 @@ class Training:
         state = {
             "step": self.step,
             "rule": asdict(self.rule),
-            "figure": self.figure,
+            "metric": self.metric,
             "best": self.best,
             "log_bytes": self.run.log.stat().st_size if self.run.log.exists() else 0,
         }
@@ -284,7 +284,7 @@ class Training:
         tensors, state = load_tensors(path)
         restore_weights(self.model, tensors, path)
         self.rule = LearningRateRule(**state["rule"])
-        self.step, self.figure, self.best = state["step"], state["figure"], state["best"]
+        self.step, self.metric, self.best = state["step"], state["metric"], state["best"]
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimiser."):
@@ -316,7 +316,7 @@ class Window:
         self.count += 1
 
     def close(self) -> dict[str, Any]:
-        """Return the means and the steps a second, and begin again."""
+        """Return the means and the steps per second, and begin again."""
         now = time.monotonic()
         means = {name: value / self.count for name, value in self.sums.items()}
         rate = self.count / max(now - self.since, 1e-9)
@@ -354,22 +354,22 @@ def loss_terms(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: 
     )._asdict()
 
 
-def make_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+def _make_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser over the model's parameters."""
     if config.kind == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     return RMSpropTF(model.parameters(), lr=config.learning_rate)
 
 
-def validation_figure(name: str, scores_NS: NDArray[np.float32], targets_NS: NDArray[np.int8]) -> float:
+def validation_metric(name: str, scores_NS: NDArray[np.float32], targets_NS: NDArray[np.int8]) -> float:
     """Return micro F1@5 or mAP of the seen labels under the rules `lesa`, in percent."""
     k = min(5, scores_NS.shape[1])
-    judged = protocols.evaluate(scores_NS, targets_NS, rules="lesa", k=(k,))
-    return judged.f1[k] if name == "F1@5" else judged.mean_average_precision
+    evaluated = protocols.evaluate(scores_NS, targets_NS, rules="lesa", k=(k,))
+    return evaluated.f1[k] if name == "F1@5" else evaluated.mean_average_precision
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def _stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether SIGINT or SIGTERM came; a second signal ends the program at once."""
     asked = False
 

@@ -106,7 +106,7 @@ async def mistake(request: Request, error: LesaError) -> Response:
 
 
 async def refused(request: Request, error: HTTPException) -> Response:
-    """Answer what is no request of this interface."""
+    """Answer what is not a request of this interface."""
     return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 

@@ -68,7 +68,7 @@ class Guard:
             return problem(403, f"pages of {origin!r} may not use this server")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limits.body:
-            return too_large(self._limits)
+            return _too_large(self._limits)
         if method == "POST" and self._inside >= self._limits.places:
             return problem(503, "the server is busy: try again in a moment", {"retry-after": "1"})
         return None
@@ -83,7 +83,7 @@ class Guard:
                 message = await receive()
                 left -= len(message.get("body", b""))
                 if left < 0:
-                    raise HTTPException(413, too_large_text(self._limits))
+                    raise HTTPException(413, _too_large_text(self._limits))
                 return message
             raise HTTPException(408, f"the request took longer than {self._limits.seconds:.0f} s to send")
 
@@ -97,7 +97,7 @@ def host_name(header: str) -> str | None:
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON answer, in ASCII: names of files and of labels may hold what is no text."""
+    """Return a JSON answer, in ASCII: names of files and of labels may hold what is not text."""
     return Response(json.dumps(value), status, headers, "application/json")
 
 
@@ -106,14 +106,14 @@ def problem(status: int, error: str, headers: dict[str, str] | None = None) -> R
     return answer({"error": error}, status, headers)
 
 
-def too_large_text(limits: Limits) -> str:
+def _too_large_text(limits: Limits) -> str:
     """Return what is said about a request that is too large."""
     return f"the request is larger than the limit of {limits.body >> 20} MiB: send fewer or smaller photos"
 
 
-def too_large(limits: Limits) -> Response:
+def _too_large(limits: Limits) -> Response:
     """Return the answer to a request that is too large."""
-    return problem(413, too_large_text(limits))
+    return problem(413, _too_large_text(limits))
 
 
 def _with_headers(send: Send) -> Send:

@@ -34,7 +34,7 @@ class Limits:
 
     @property
     def text(self) -> int:
-        """Bytes of a field of the form that is no file, and of a search: all labels of a request, in any script."""
+        """Bytes of a field of the form that is not a file, and of a search: all labels of a request, in any script."""
         return 4 * self.labels * (self.letters + 2)
 
     def public(self) -> dict[str, int]:

@@ -23,11 +23,11 @@ def document(limits: Limits) -> Json:
             "description": "Tags for photos by any words, with the place of each; photos of an index by any words.",
         },
         "paths": {
-            "/health": {"get": operation("Whether the server runs.", "Health")},
-            "/v1/about": {"get": operation("The bundle, its labels, the index, the limits.", "About")},
-            "/v1/tag": {"post": operation(TAG_TEXT, "Tagged", form(limits), "multipart/form-data")},
-            "/v1/search": {"post": operation("Photos of the index by any words.", "Found", query(limits))},
-            "/v1/thumbnails/{id}": {"get": thumbnail()},
+            "/health": {"get": _operation("Whether the server runs.", "Health")},
+            "/v1/about": {"get": _operation("The bundle, its labels, the index, the limits.", "About")},
+            "/v1/tag": {"post": _operation(TAG_TEXT, "Tagged", _form(limits), "multipart/form-data")},
+            "/v1/search": {"post": _operation("Photos of the index by any words.", "Found", _query(limits))},
+            "/v1/thumbnails/{id}": {"get": _thumbnail()},
         },
         "components": {"schemas": SCHEMAS},
     }
@@ -41,28 +41,28 @@ THRESHOLD_TEXT = (
 TAG_TEXT = "Tags for photos that are uploaded, and for photos whose codes the server holds under an id."
 
 
-def operation(summary: str, schema: str, body: Json | None = None, media: str = "application/json") -> Json:
+def _operation(summary: str, schema: str, body: Json | None = None, media: str = "application/json") -> Json:
     """Describe what a path does."""
     request = {"requestBody": {"required": True, "content": {media: {"schema": body}}}} if body else {}
-    answers = {"200": content(summary, schema), "default": content("What went wrong, and what to do.", "Error")}
+    answers = {"200": _content(summary, schema), "default": _content("What went wrong, and what to do.", "Error")}
     return {"summary": summary, **request, "responses": answers}
 
 
-def content(description: str, schema: str) -> Json:
+def _content(description: str, schema: str) -> Json:
     """Describe an answer."""
     reference = {"$ref": f"#/components/schemas/{schema}"}
     return {"description": description, "content": {"application/json": {"schema": reference}}}
 
 
-def thumbnail() -> Json:
+def _thumbnail() -> Json:
     """Describe the path of thumbnails."""
-    described = operation("A small picture of a photo that a search found.", "Error")
+    described = _operation("A small picture of a photo that a search found.", "Error")
     described["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": TEXT}]
     described["responses"]["200"] = {"description": "A JPEG.", "content": {"image/jpeg": {}}}
     return described
 
 
-def form(limits: Limits) -> Json:
+def _form(limits: Limits) -> Json:
     """Describe the form of `/v1/tag`."""
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     fields = {
@@ -80,27 +80,27 @@ def form(limits: Limits) -> Json:
     return {"type": "object", "properties": fields}
 
 
-def query(limits: Limits) -> Json:
+def _query(limits: Limits) -> Json:
     """Describe the body of `/v1/search`."""
     top = WHOLE | {"minimum": 1, "maximum": limits.top, "default": 12, "description": "Photos at most."}
-    return record({"words": TEXT | {"maxLength": limits.letters}, "top": top}, optional={"top"})
+    return _record({"words": TEXT | {"maxLength": limits.letters}, "top": top}, optional={"top"})
 
 
-def record(properties: Json, optional: set[str] | frozenset[str] = frozenset()) -> Json:
+def _record(properties: Json, optional: set[str] | frozenset[str] = frozenset()) -> Json:
     """Describe an object whose keys are all there but for the optional ones."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
 
-def many(schema: str) -> Json:
+def _many(schema: str) -> Json:
     """Describe a list."""
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}}
 
 
 SCHEMAS = {
-    "Error": record({"error": TEXT}),
-    "Health": record({"status": TEXT, "version": TEXT}),
-    "About": record(
+    "Error": _record({"error": TEXT}),
+    "Health": _record({"status": TEXT, "version": TEXT}),
+    "About": _record(
         {
             "bundle": TEXT,
             "labels": {"type": "array", "items": TEXT},
@@ -109,18 +109,18 @@ SCHEMAS = {
                 "type": ["number", "null"],
                 "description": "The least probability of a tag, unless the request says.",
             },
-            "index": record({"photos": WHOLE, "name": TEXT}) | {"type": ["object", "null"]},
+            "index": _record({"photos": WHOLE, "name": TEXT}) | {"type": ["object", "null"]},
             "limits": {"type": "object", "additionalProperties": WHOLE},
         }
     ),
-    "Tagged": record(
+    "Tagged": _record(
         {
             "labels": WHOLE | {"description": "How many to choose from."},
             "composed": COMPOSED,
-            "photos": many("Photo"),
+            "photos": _many("Photo"),
         }
     ),
-    "Photo": record(
+    "Photo": _record(
         {
             "id": TEXT | {"description": "To ask for other labels without sending the photo again."},
             "name": TEXT | {"description": "As it was uploaded."},
@@ -130,13 +130,13 @@ SCHEMAS = {
                 "items": NUMBER,
                 "description": "The part of the photo that the maps cover: left, top, right, bottom in pixels.",
             },
-            "tags": many("Tag"),
+            "tags": _many("Tag"),
             "error": TEXT | {"description": "Why there are no tags; the request's other photos are done."},
             "gone": YES | {"description": "The server no longer holds the photo of this id."},
         },
         optional={"id", "name", "size", "view", "tags", "error", "gone"},
     ),
-    "Tag": record(
+    "Tag": _record(
         {
             "label": TEXT,
             "score": NUMBER | {"description": "A margin without bounds, not a probability."},
@@ -155,8 +155,8 @@ SCHEMAS = {
             },
         }
     ),
-    "Found": record({"words": TEXT, "composed": COMPOSED, "photos": many("Hit")}),
-    "Hit": record(
+    "Found": _record({"words": TEXT, "composed": COMPOSED, "photos": _many("Hit")}),
+    "Hit": _record(
         {
             "id": TEXT,
             "name": TEXT | {"description": "Below the index's folder."},

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lesa.codes import Codes
 from lesa.errors import LesaError
-from lesa.images import open_photo, seen_box
+from lesa.images import crop_box, open_photo
 from lesa.index.search import Hit, Index
 from lesa.tagger import Labels, Tag, Tagger
 from lesa.vectors import ENCODER
@@ -79,14 +79,14 @@ class Service:
         """
         self.tagger, self.index, self.limits = tagger, index, limits or Limits()
         bundle = tagger.bundle
-        paths = {str(bundle.path), *(source.removeprefix(ENCODER) for source in (*vectors, *bundle.about.sources))}
+        paths = {str(bundle.path), *(source.removeprefix(ENCODER) for source in (*vectors, *bundle.manifest.sources))}
         # As they were given, and as messages write them. The longest first: one may be the start of another.
         self._paths = sorted(paths | {str(Path(path)) for path in paths}, key=len, reverse=True)
         self._codes = Kept[Codes](self.limits.kept)
         self._found = Kept[Path](self.limits.kept)
         self._key = secrets.token_bytes(32)
         self._lock, self._thumbnails = Lock(), BoundedSemaphore(AT_ONCE)
-        side = bundle.about.preprocessing.size
+        side = bundle.manifest.preprocessing.size
         tagger.encode(Image.new("RGB", (side, side)))
 
     def about(self) -> Json:
@@ -95,7 +95,7 @@ class Service:
         indexed = None if self.index is None else {"photos": len(self.index), "name": self.index.folder.name}
         return {
             "bundle": bundle.path.name,
-            "labels": list(bundle.about.tags),
+            "labels": list(bundle.manifest.tags),
             "calibrated": bundle.calibration is not None,
             "threshold": bundle.calibration.threshold if bundle.calibration else None,
             "index": indexed,
@@ -140,12 +140,12 @@ class Service:
         codes = self._codes.get(key)
         if codes is None:
             return None
-        view = seen_box(codes.size, self.tagger.bundle.about.preprocessing)
+        view = crop_box(codes.size, self.tagger.bundle.manifest.preprocessing)
         with self._lock:
             found = self.tagger.rank(codes, labels, top, threshold)
         entry = {"id": key, "size": codes.size, "view": [round(side, 1) for side in view]}
         full = max((float(tag.evidence.max()) for tag in found), default=0)
-        return entry | {"tags": [tag_entry(tag, full) for tag in found]}
+        return entry | {"tags": [_tag_entry(tag, full) for tag in found]}
 
     def search(self, words: str, top: int) -> Json:
         """Return the photos of the index that answer the words best, and whether the words were put together.
@@ -189,12 +189,12 @@ class Service:
 
     def _check(self, text: str) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise LesaError(f"{text[:20]!r} is no text: send it as UTF-8")
+            raise LesaError(f"{text[:20]!r} is not text: send it as UTF-8")
         if len(text) > self.limits.letters:
             raise LesaError(f"{text[:20]!r}... has more than the limit of {self.limits.letters} letters: shorten it")
 
 
-def tag_entry(tag: Tag, full: float) -> Json:
+def _tag_entry(tag: Tag, full: float) -> Json:
     """Return a tag as JSON holds it; `full` is the greatest evidence that any tag of the photo has."""
     return {
         "label": tag.label,

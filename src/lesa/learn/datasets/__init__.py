@@ -1,4 +1,4 @@
-"""A prepared data set: photo names, a vocabulary and sparse targets for each split; one adapter a module beside it."""
+"""A prepared data set: photo names, vocabulary and sparse targets for each split; one module per adapter."""
 
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, counts, read_dataset, write_dataset
 

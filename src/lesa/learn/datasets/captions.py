@@ -42,8 +42,8 @@ def prepare_captions(
 
     Args:
         captions: A line `photo#number<TAB>caption` a caption, as `Flickr8k.token.txt`.
-        seen_words: List of the words that may become seen labels, one a line; its order is that of the labels.
-        unseen_words: List of the words that may become unseen labels, one a line.
+        seen_words: List of the words that may become seen labels, one per line; its order is that of the labels.
+        unseen_words: List of the words that may become unseen labels, one per line.
         photo_names: Photos that there are; captions of others are left out. All photos of the caption file if None.
         clean: Leave out seen labels that are the singular or plural of an unseen one.
 
@@ -56,11 +56,11 @@ def prepare_captions(
     photos = [name for name in captions_by_photo if is_photo(name, there)]
     concepts = list(dict.fromkeys(read_lines(paths[2])))
     tags = [word for word in dict.fromkeys(read_lines(paths[1])) if word not in concepts]
-    noisy = {name: noisy_labels(captions_by_photo[name], tags) for name in photos}
-    agreed = {name: agreed_labels(captions_by_photo[name], concepts) for name in photos}
+    noisy = {name: _noisy_labels(captions_by_photo[name], tags) for name in photos}
+    agreed = {name: _agreed_labels(captions_by_photo[name], concepts) for name in photos}
     photos_of = {split: [name for name in photos if split_of(name) == split] for split in SPLITS}
-    seen = keep_frequent(tags, [noisy[name] for name in photos_of["train"]], f"training photos for {paths[1]}")
-    unseen = keep_frequent(concepts, [agreed[name] for name in photos_of["test"]], f"test photos for {paths[2]}")
+    seen = _keep_frequent(tags, [noisy[name] for name in photos_of["train"]], f"training photos for {paths[1]}")
+    unseen = _keep_frequent(concepts, [agreed[name] for name in photos_of["test"]], f"test photos for {paths[2]}")
     twins = [word for word in seen if any(are_twins(word, other) for other in unseen)] if clean else []
     vocabulary = Vocabulary(unseen=tuple(unseen), seen=tuple(word for word in seen if word not in twins))
     present = {name: noisy[name] | agreed[name] for name in photos}
@@ -82,7 +82,7 @@ def read_captions(path: Path) -> dict[str, Captions]:
     """Read each photo's captions as sets of words, in the file's order of photos.
 
     Raises:
-        LesaError: the file cannot be read, or a line is not `photo#number<TAB>caption`, or a caption stands twice.
+        LesaError: the file cannot be read, or a line is not `photo#number<TAB>caption`, or a caption appears twice.
     """
     captions_by_photo: dict[str, Captions] = {}
     for where, line in numbered_lines(path):
@@ -92,7 +92,7 @@ def read_captions(path: Path) -> dict[str, Captions]:
         photo = captions_by_photo.setdefault(match["photo"], {})
         number = int(match["number"])
         if number in photo:
-            raise LesaError(f"{where}: caption {number} of {match['photo']!r} stands twice: keep one of them")
+            raise LesaError(f"{where}: caption {number} of {match['photo']!r} appears twice: keep one of them")
         photo[number] = frozenset(re.findall("[a-z]+", match["caption"].lower()))
     return captions_by_photo
 
@@ -106,12 +106,12 @@ def is_photo(name: str, photo_names: frozenset[str] | None) -> bool:
     return name in photo_names if photo_names is not None else not Path(name).suffix[1:].isdigit()
 
 
-def noisy_labels(captions: Captions, words: Iterable[str]) -> set[str]:
+def _noisy_labels(captions: Captions, words: Iterable[str]) -> set[str]:
     """Return the words that stand in one of the first two captions: what one or two people thought of saying."""
     return {word for word in words if any(word in captions.get(number, ()) for number in NOISY_CAPTIONS)}
 
 
-def agreed_labels(captions: Captions, words: Iterable[str]) -> set[str]:
+def _agreed_labels(captions: Captions, words: Iterable[str]) -> set[str]:
     """Return the words that at least two captions mention in singular or plural."""
     agreed = set()
     for word in words:
@@ -121,7 +121,7 @@ def agreed_labels(captions: Captions, words: Iterable[str]) -> set[str]:
     return agreed
 
 
-def keep_frequent(words: Iterable[str], labels_by_photo: Iterable[set[str]], where: str) -> list[str]:
+def _keep_frequent(words: Iterable[str], labels_by_photo: Iterable[set[str]], where: str) -> list[str]:
     """Return the words that at least five photos carry, in their order.
 
     Raises:

@@ -96,8 +96,8 @@ def prepare_coco(
     if kind not in UNSEEN:
         raise LesaError(f"there is no split {kind!r} of COCO's labels; {did_you_mean(kind, UNSEEN)}")
     paths = require_files(Path(root), FILES)
-    edition = edition_of(paths)
-    train, val = (read_instances(path) for path in paths)
+    edition = _edition_of(paths)
+    train, val = (_read_instances(path) for path in paths)
     if both := train.labels_of.keys() & val.labels_of.keys():
         raise LesaError(f"{min(both)} is in both {paths[0]} and {paths[1]}: unpack the archive again")
     kept = [photo for photo, labels in train.labels_of.items() if UNSEEN[kind].isdisjoint(labels)]
@@ -108,9 +108,9 @@ def prepare_coco(
         name=f"coco-{edition}-{kind.replace('/', '-')}",
         vocabulary=vocabulary,
         splits={
-            "train": make_split(rest, train, vocabulary),
-            "validation": make_split(validation, train, vocabulary),
-            "test": make_split(list(val.labels_of), val, vocabulary),
+            "train": _make_split(rest, train, vocabulary),
+            "validation": _make_split(validation, train, vocabulary),
+            "test": _make_split(list(val.labels_of), val, vocabulary),
         },
         source={
             "adapter": "coco",
@@ -118,7 +118,7 @@ def prepare_coco(
             "edition": edition,
             "photos_with_unseen_left_out": len(train.labels_of) - len(kept),
             "sha256": {path.name: sha256(path) for path in paths},
-            "differences": differences(edition, train, val),
+            "differences": _differences(edition, train, val),
         },
     )
     if photos is None:
@@ -127,7 +127,7 @@ def prepare_coco(
     return match_photos(dataset, photos, lambda name: [*(f"{folder}/{name}" for folder in folders), name], keep_missing)
 
 
-def edition_of(paths: list[Path]) -> str:
+def _edition_of(paths: list[Path]) -> str:
     """Return the edition, `2014` or `2017`, of the train and the val file.
 
     Raises:
@@ -149,23 +149,23 @@ def vocabulary_of(kind: str) -> Vocabulary:
     )
 
 
-def read_instances(path: Path) -> Instances:
+def _read_instances(path: Path) -> Instances:
     """Read the labels of each photo of an instances file.
 
     Raises:
         LesaError: it is not one, is not COCO's, or is not consistent.
     """
-    content = read_used(path)
+    content = _read_used(path)
     try:
         categories = {category["id"]: category["name"] for category in content["categories"]}
         images = [(image["id"], image["file_name"]) for image in content["images"]]
         instances = {(instance["image_id"], instance["category_id"]) for instance in content["annotations"]}
-        check_images(path, images)
-        check_categories(path, set(categories.values()))
+        _check_images(path, images)
+        _check_categories(path, set(categories.values()))
     except (KeyError, TypeError) as error:
         raise LesaError(
-            f"{path} is no file of COCO instances ({type(error).__name__}: {error}): expected `images` with `id` and "
-            "`file_name`, `annotations` with `image_id` and `category_id`, `categories` with `id` and `name`"
+            f"{path} is not a file of COCO instances ({type(error).__name__}: {error}): expected `images` with `id` "
+            "and `file_name`, `annotations` with `image_id` and `category_id`, `categories` with `id` and `name`"
         ) from None
     names = dict(images)
     labels_of: dict[str, set[str]] = {name: set() for name in names.values()}
@@ -178,7 +178,7 @@ def read_instances(path: Path) -> Instances:
     return Instances(labels_of, frozenset(categories.values()))
 
 
-def read_used(path: Path) -> Any:
+def _read_used(path: Path) -> Any:
     """Read a JSON file without the values that we do not use: the outlines are most of the file.
 
     Raises:
@@ -191,7 +191,7 @@ def read_used(path: Path) -> Any:
         raise LesaError(f"{path} is not valid JSON: {error}: unpack it again") from None
 
 
-def check_images(path: Path, images: list[tuple[int, str]]) -> None:
+def _check_images(path: Path, images: list[tuple[int, str]]) -> None:
     """Refuse images whose file name is none, and images that share an id or a file name.
 
     Raises:
@@ -206,7 +206,7 @@ def check_images(path: Path, images: list[tuple[int, str]]) -> None:
             raise LesaError(f"{path} lists image {value!r} {times} times, expected once: unpack it again")
 
 
-def check_categories(path: Path, categories: set[str]) -> None:
+def _check_categories(path: Path, categories: set[str]) -> None:
     """Refuse categories that COCO does not have.
 
     Raises:
@@ -219,14 +219,14 @@ def check_categories(path: Path, categories: set[str]) -> None:
         )
 
 
-def make_split(photos: list[str], instances: Instances, vocabulary: Vocabulary) -> Split:
+def _make_split(photos: list[str], instances: Instances, vocabulary: Vocabulary) -> Split:
     """Return a split: what is not present is absent."""
     columns = {label: column for column, label in enumerate(vocabulary.names)}
     rows = [[columns[label] for label in instances.labels_of[photo] if label in columns] for photo in photos]
     return Split(tuple(photos), Targets.from_present(rows, len(columns)))
 
 
-def differences(edition: str, train: Instances, val: Instances) -> list[str]:
+def _differences(edition: str, train: Instances, val: Instances) -> list[str]:
     """Return a sentence for every count that is not the official one."""
     found = []
     for part, instances, official in zip(("train", "val"), (train, val), IMAGES[edition], strict=True):

@@ -55,7 +55,7 @@ class Targets:
     ) -> "Targets":
         """Make targets from the entries that are written down: `values[i]` (+1 or -1) at `photos[i], columns[i]`.
 
-        No place may stand twice. Any order is fine; many millions of entries are.
+        No place may appear twice. Any order is fine; many millions of entries are.
         """
         return cls(csr_array((values.astype(np.int8), (photos, columns)), shape=shape), rest)
 
@@ -70,7 +70,7 @@ class Targets:
         return np.where(values == 0, np.int8(self.rest), values).astype(np.int8)
 
     def present_per_photo(self, columns: slice = slice(None)) -> float:
-        """Mean number of present labels a photo among `columns`: the fingerprint of a test set."""
+        """Mean number of present labels per photo among `columns`: the fingerprint of a test set."""
         photos = self.shape[0]
         return float((self.entries[:, columns] > 0).sum() / photos) if photos else 0.0
 
@@ -141,7 +141,7 @@ def match_photos(
         missing += [photo for photo, path in zip(split.photos, found, strict=True) if path is None]
         named = tuple(path or photo for photo, path in zip(split.photos, found, strict=True))
         splits[name] = replace(split, photos=named)
-    refuse_shared_files(dataset, splits)
+    _refuse_shared_files(dataset, splits)
     total = sum(len(split.photos) for split in splits.values())
     if len(missing) == total:
         form = forms(missing[0])[0] if missing else "none is listed"
@@ -151,7 +151,7 @@ def match_photos(
     return replace(dataset, splits=splits, source={**dataset.source, "missing_photos": missing})
 
 
-def refuse_shared_files(dataset: Dataset, splits: dict[str, Split]) -> None:
+def _refuse_shared_files(dataset: Dataset, splits: dict[str, Split]) -> None:
     """Refuse two photos of the lists that were found as one file: one of them would get the other's labels."""
     taken: dict[str, str] = {}
     for name, split in splits.items():
@@ -173,7 +173,7 @@ def split_of(name: str) -> str:
 
 
 def counts(dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Return what identifies a data set, split by split: photos, labels, and present labels a photo (3 decimals)."""
+    """Return what identifies a data set, split by split: photos, labels, and present labels per photo (3 decimals)."""
     vocabulary = dataset.vocabulary
     return {
         name: {

@@ -40,10 +40,10 @@ def unpack_demo(folder: Path | str) -> None:
             with replacing(folder / place) as temporary:
                 temporary.write_bytes((PACKED / name).read_bytes())
         splits = read_dataset(folder / "dataset").splits.values()
-        unpack_regions(writer, [photo for split in splits for photo in split.photos])
+        _unpack_regions(writer, [photo for split in splits for photo in split.photos])
 
 
-def unpack_regions(writer: StoreWriter, names: list[str]) -> None:
+def _unpack_regions(writer: StoreWriter, names: list[str]) -> None:
     """Write the region codes of the photos that the store does not hold yet; `names` are the codes' photos in order."""
     with np.load(io.BytesIO((PACKED / "regions.npz").read_bytes()), allow_pickle=False) as packed:
         codes_DNR, step = packed["codes"], packed["step"]

@@ -27,7 +27,7 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
     Args:
         photos: Folder of the photos.
         labels: A `.csv` or `.jsonl` file.
-        seen: List of the seen labels, one a line, in the order of the columns.
+        seen: List of the seen labels, one per line, in the order of the columns.
         unseen: List of the unseen labels.
 
     Raises:
@@ -36,9 +36,9 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
     photos, labels = Path(photos), Path(labels)
     vocabulary = Vocabulary(unseen=tuple(read_lines(unseen)), seen=tuple(read_lines(seen)))
     if not vocabulary.seen:
-        raise LesaError(f"{seen} names no seen label: training needs some, one a line")
+        raise LesaError(f"{seen} names no seen label: training needs some, one per line")
     rows = [replace(row, split=row.split or split_of(row.photo)) for row in read_rows(labels)]
-    check_labels(rows, vocabulary)
+    _check_labels(rows, vocabulary)
     there = [row for row in rows if (photos / row.photo).is_file()]
     if not there:
         raise LesaError(f"none of the {len(rows)} photos of {labels} is in {photos}: paths must be relative to it")
@@ -46,7 +46,7 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
     return Dataset(
         name=photos.resolve().name,
         vocabulary=vocabulary,
-        splits={split: make_split([row for row in there if row.split == split], vocabulary, rest) for split in SPLITS},
+        splits={split: _make_split([row for row in there if row.split == split], vocabulary, rest) for split in SPLITS},
         source={
             "adapter": "folder",
             "missing_photos": sorted({row.photo for row in rows} - {row.photo for row in there}),
@@ -55,7 +55,7 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
     )
 
 
-def check_labels(rows: Sequence[Row], vocabulary: Vocabulary) -> None:
+def _check_labels(rows: Sequence[Row], vocabulary: Vocabulary) -> None:
     """Refuse labels that are neither seen nor unseen: most are misspelled, and would else be lost.
 
     Raises:
@@ -67,7 +67,7 @@ def check_labels(rows: Sequence[Row], vocabulary: Vocabulary) -> None:
             raise LesaError(f"{row.where}: label {min(unknown)!r} is in neither list of labels; {hint}")
 
 
-def make_split(rows: Sequence[Row], vocabulary: Vocabulary, rest: int) -> Split:
+def _make_split(rows: Sequence[Row], vocabulary: Vocabulary, rest: int) -> Split:
     """Return the photos of a split and their targets; `rest` is the value of labels that a row does not mention."""
     columns = {label: column for column, label in enumerate(vocabulary.names)}
     shape = len(rows), len(columns)

@@ -9,9 +9,9 @@ The rules:
 * Validation is the first 5,000 photos of the training list, train the others; test is the test list.
 * What a photo does not carry is absent.
 
-The files are lists (a name a line, CRLF, photos as `actor\\0001_2124494179.jpg`), and 0s and 1s in the order of
-`Imagelist.txt`: 1,000 in a line for the tags (each followed by a tab), one a line in a concept's own file. A copy that
-is not the official one is taken as it is; each count that differs is a sentence of `source["differences"]`.
+The files are lists (one name per line, CRLF, photos as `actor\\0001_2124494179.jpg`), and 0s and 1s in the order of
+`Imagelist.txt`: 1,000 in a line for the tags (each followed by a tab), one per line in a concept's own file. A copy
+that is not the official one is taken as it is; each count that differs is a sentence of `source["differences"]`.
 """
 
 from dataclasses import replace
@@ -94,35 +94,35 @@ def prepare_nus_wide(
     root = Path(root)
     files = MULTI_LABEL_FILES if kind == "multi-label" else FILES
     paths = dict(zip(files, require_files(root, files), strict=True))
-    lists = read_lists(paths)
+    lists = _read_lists(paths)
     human = [SourceFile(f"Labels_{name}.txt", LABELS.distributed) for name in lists.concepts]
     label_files = require_files(paths[LABELS], human)
-    twins = find_twins(lists) if kind == "clean" else []
-    vocabulary = make_vocabulary(lists, twins)
-    present = [read_concepts(label_files, len(lists.photos))]
+    twins = _find_twins(lists) if kind == "clean" else []
+    vocabulary = _make_vocabulary(lists, twins)
+    present = [_read_concepts(label_files, len(lists.photos))]
     if lists.tags:
-        present.append(read_tags(paths[ALL_TAGS], lists, vocabulary))
-    splits = make_splits(lists, present, vocabulary)
+        present.append(_read_tags(paths[ALL_TAGS], lists, vocabulary))
+    splits = _make_splits(lists, present, vocabulary)
     texts = [path for path in (*paths.values(), *label_files) if path.is_file()]
     source = {
         "adapter": "nus-wide",
         "kind": kind,
         "twins_left_out": twins,
-        "differences": differences(lists, splits),
+        "differences": _differences(lists, splits),
         "sha256": {path.relative_to(root).as_posix(): sha256(path) for path in texts},
     }
     dataset = Dataset("nus-wide" if kind == "standard" else f"nus-wide-{kind}", vocabulary, splits, source)
     if kind == "multi-label":
-        dataset = without_unlabelled(dataset)
-    return dataset if photos is None else match_photos(dataset, photos, photo_forms, keep_missing)
+        dataset = _without_unlabelled(dataset)
+    return dataset if photos is None else match_photos(dataset, photos, _photo_forms, keep_missing)
 
 
-def photo_forms(name: str) -> tuple[str, str]:
+def _photo_forms(name: str) -> tuple[str, str]:
     """Return the two paths that a photo circulates under: in the folder of its query, and in one folder with all."""
     return name, PurePosixPath(name).name
 
 
-def find_twins(lists: Lists) -> list[str]:
+def _find_twins(lists: Lists) -> list[str]:
     """Return the tags that are no concept but the singular or the plural of one."""
     return [
         tag
@@ -131,7 +131,7 @@ def find_twins(lists: Lists) -> list[str]:
     ]
 
 
-def make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
+def _make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
     """Return the labels: without tags the concepts are seen, with tags unseen, and the tags that remain are seen."""
     concepts = tuple(lists.concepts)
     if not lists.tags:
@@ -143,14 +143,14 @@ def make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
 # ---- lists
 
 
-def read_lists(paths: dict[SourceFile, Path]) -> Lists:
+def _read_lists(paths: dict[SourceFile, Path]) -> Lists:
     """Read the lists, and refuse photos whose labels or split would be unclear.
 
     Raises:
-        LesaError: a name stands twice, or a photo of a split is not in the list of photos or is in both splits.
+        LesaError: a name appears twice, or a photo of a split is not in the list of photos or is in both splits.
     """
     photos, train, test = (read_photos(paths[file]) for file in (PHOTO_LIST, TRAIN_LIST, TEST_LIST))
-    tags = read_names(paths[TAG_LIST]) if TAG_LIST in paths else {}
+    tags = _read_names(paths[TAG_LIST]) if TAG_LIST in paths else {}
     for split in train, test:
         for name, where in split.items():
             if name not in photos:
@@ -160,21 +160,21 @@ def read_lists(paths: dict[SourceFile, Path]) -> Lists:
     for name in train:
         if name in test:
             raise LesaError(f"{test[name]}: {name} is also a training photo ({train[name]}): keep one of the lines")
-    return Lists(photos, train, test, read_names(paths[CONCEPT_LIST]), tags)
+    return Lists(photos, train, test, _read_names(paths[CONCEPT_LIST]), tags)
 
 
-def read_names(path: Path) -> Names:
+def _read_names(path: Path) -> Names:
     """Read a list of names; in those of photos backslashes become slashes.
 
     Raises:
-        LesaError: the file is not text, it holds no name, or a name stands twice.
+        LesaError: the file is not text, it holds no name, or a name appears twice.
     """
     names: Names = {}
     for where, line in numbered_lines(path):
         name = line.strip().replace("\\", "/")
         if name in names:
             raise LesaError(
-                f"{where}: {name!r} stands twice, first in {names[name]}: keep the line of the official list"
+                f"{where}: {name!r} appears twice, first in {names[name]}: keep the line of the official list"
             )
         names[name] = where
     if not names:
@@ -186,9 +186,9 @@ def read_photos(path: Path) -> Names:
     """Read a list of photos.
 
     Raises:
-        LesaError: as in `read_names`, or a photo is not a path inside the folder of the photos.
+        LesaError: as in `_read_names`, or a photo is not a path inside the folder of the photos.
     """
-    photos = read_names(path)
+    photos = _read_names(path)
     for name, where in photos.items():
         if name.startswith("/") or ":" in name or ".." in name.split("/"):
             raise LesaError(f"{where}: expected a photo such as `actor\\0001_2124494179.jpg`, found {name!r}")
@@ -198,7 +198,7 @@ def read_photos(path: Path) -> Names:
 # ---- zeros and ones
 
 
-def read_digits(text: bytes, count: int) -> bytes | None:
+def _read_digits(text: bytes, count: int) -> bytes | None:
     """Return `count` zeros and ones as they stand, without the blanks between them; None if the text is another."""
     cells = text.split()
     digits = b"".join(cells)
@@ -207,7 +207,7 @@ def read_digits(text: bytes, count: int) -> bytes | None:
     return digits
 
 
-def read_concepts(paths: list[Path], photos: int) -> Present:
+def _read_concepts(paths: list[Path], photos: int) -> Present:
     """Read the concepts' files: the column of a concept is its place in the list.
 
     Raises:
@@ -215,14 +215,14 @@ def read_concepts(paths: list[Path], photos: int) -> Present:
     """
     rows = []
     for path in paths:
-        digits = read_digits(path.read_bytes(), photos)
+        digits = _read_digits(path.read_bytes(), photos)
         if digits is None:
-            raise LesaError(wrong_labels(path, photos))
+            raise LesaError(_wrong_labels(path, photos))
         rows.append(np.flatnonzero(np.frombuffer(digits, dtype=np.uint8) == ONE))
     return np.concatenate(rows), np.repeat(np.arange(len(paths)), [len(row) for row in rows])
 
 
-def wrong_labels(path: Path, photos: int) -> str:
+def _wrong_labels(path: Path, photos: int) -> str:
     """Return the message that says what is wrong with a concept's file."""
     lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
@@ -234,7 +234,7 @@ def wrong_labels(path: Path, photos: int) -> str:
     )
 
 
-def read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
+def _read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
     """Read the tags that are labels from the file of all tags, in blocks: it has half a gigabyte.
 
     Raises:
@@ -246,7 +246,7 @@ def read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
     with path.open("rb") as file:
         lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         while block := list(islice(lines, BLOCK)):
-            digits = b"".join([read_tag_line(line, len(lists.tags), path, number) for number, line in block])
+            digits = b"".join([_read_tag_line(line, len(lists.tags), path, number) for number, line in block])
             present_BT = np.frombuffer(digits, dtype=np.uint8).reshape(len(block), -1) == ONE
             row, column = present_BT[:, kept].nonzero()
             rows.append(row + start)
@@ -260,13 +260,13 @@ def read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
     return np.concatenate(rows), np.concatenate(columns)
 
 
-def read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
+def _read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
     """Return a photo's zeros and ones.
 
     Raises:
         LesaError: they are not as many as the tags, or something else.
     """
-    digits = read_digits(line, tags)
+    digits = _read_digits(line, tags)
     if digits is None:
         cells = line.split()
         wrong = next((cell for cell in cells if cell not in (b"0", b"1")), None)
@@ -281,7 +281,7 @@ def read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
 # ---- splits
 
 
-def make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) -> dict[str, Split]:
+def _make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) -> dict[str, Split]:
     """Return the three splits; where a copy is small, half of its training photos are for validation at most."""
     rows, columns = (np.concatenate(parts) for parts in zip(*present, strict=True))
     shape = len(lists.photos), len(vocabulary.names)
@@ -296,7 +296,7 @@ def make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) ->
     }
 
 
-def without_unlabelled(dataset: Dataset) -> Dataset:
+def _without_unlabelled(dataset: Dataset) -> Dataset:
     """Return the data set without the photos that carry no label; their number is in `source`."""
     empty = {
         name: [split.photos[row] for row in np.flatnonzero(np.diff(split.targets.entries.indptr) == 0)]
@@ -307,7 +307,7 @@ def without_unlabelled(dataset: Dataset) -> Dataset:
     return replace(dataset, splits=splits, source={**dataset.source, "photos_without_label": left_out})
 
 
-def differences(lists: Lists, splits: dict[str, Split]) -> list[str]:
+def _differences(lists: Lists, splits: dict[str, Split]) -> list[str]:
     """Return a sentence for each count that is not the official one."""
     found = {
         "photos": len(lists.photos),

@@ -40,7 +40,7 @@ OFFICIAL_PHOTOS = {"train": 5_655_108, "validation": 41_620, "test": 125_436}
 OFFICIAL_LINES = {"train": 27_894_289, "validation": 551_390, "test": 1_667_399}
 
 
-def source_file(path: str, *later: str) -> SourceFile:
+def _source_file(path: str, *later: str) -> SourceFile:
     """Return a file of the distribution: its path below the official address, and those of the later versions.
 
     Each is also found without its version's folder, and by its bare name.
@@ -52,29 +52,29 @@ def source_file(path: str, *later: str) -> SourceFile:
 
 
 ANNOTATIONS = {
-    "train": source_file(
+    "train": _source_file(
         "2018_04/train/train-annotations-human-imagelabels.csv",
         "v6/oidv6-train-annotations-human-imagelabels.csv",
         "v7/oidv7-train-annotations-human-imagelabels.csv",
     ),
-    "validation": source_file(
+    "validation": _source_file(
         "2018_04/validation/validation-annotations-human-imagelabels.csv",
         "v5/validation-annotations-human-imagelabels.csv",
         "v7/oidv7-val-annotations-human-imagelabels.csv",
     ),
-    "test": source_file(
+    "test": _source_file(
         "2018_04/test/test-annotations-human-imagelabels.csv",
         "v5/test-annotations-human-imagelabels.csv",
         "v7/oidv7-test-annotations-human-imagelabels.csv",
     ),
 }
-DESCRIPTIONS = source_file(
+DESCRIPTIONS = _source_file(
     "2018_04/class-descriptions.csv",
     "v5/class-descriptions.csv",
     "v6/oidv6-class-descriptions.csv",
     "v7/oidv7-class-descriptions.csv",
 )
-TRAINABLE = source_file(
+TRAINABLE = _source_file(
     "2018_04/classes-trainable.txt",
     "v5/classes-trainable.txt",
     "v6/oidv6-classes-trainable.txt",
@@ -84,12 +84,12 @@ FILES = (*ANNOTATIONS.values(), DESCRIPTIONS, TRAINABLE)
 """The files without which nothing can be prepared."""
 
 IMAGE_LISTS = {
-    "train": source_file(
+    "train": _source_file(
         "2018_04/train/train-images-with-labels-with-rotation.csv",
         "v6/oidv6-train-images-with-labels-with-rotation.csv",
     ),
-    "validation": source_file("2018_04/validation/validation-images-with-rotation.csv"),
-    "test": source_file("2018_04/test/test-images-with-rotation.csv"),
+    "validation": _source_file("2018_04/validation/validation-images-with-rotation.csv"),
+    "test": _source_file("2018_04/test/test-images-with-rotation.csv"),
 }
 """The official image lists, used where they are present."""
 
@@ -135,11 +135,11 @@ def prepare_open_images(
     listed = {split: large[path]["images"] for split, path in list_files.items()}
 
     descriptions, trainable = read_descriptions(descriptions_file), read_mids(trainable_file)
-    others = other_labels(tables["test"], trainable)
-    unseen, remarks = choose_unseen(others, descriptions, top_file := TOP_UNSEEN.find(root))
+    others = _other_labels(tables["test"], trainable)
+    unseen, remarks = _choose_unseen(others, descriptions, top_file := TOP_UNSEEN.find(root))
     mids = [*unseen, *trainable]
-    names = label_names(mids, descriptions)
-    splits = {split: make_split(split, tables[split], mids, listed.get(split)) for split in SPLITS}
+    names = _label_names(mids, descriptions)
+    splits = {split: _make_split(split, tables[split], mids, listed.get(split)) for split in SPLITS}
     hashes = {path: sha256(path) for path in (descriptions_file, trainable_file, top_file) if path}
     hashes |= {path: found["sha256"] for path, found in large.items()}
     source = {
@@ -150,8 +150,8 @@ def prepare_open_images(
         "lines": {split: table.line_counts() for split, table in tables.items()},
         "differences": [
             *remarks,
-            *count_remarks(descriptions, trainable, others, unseen),
-            *split_remarks(splits, tables, listed),
+            *_count_remarks(descriptions, trainable, others, unseen),
+            *_split_remarks(splits, tables, listed),
         ],
     }
     vocabulary = Vocabulary(unseen=tuple(names[: len(unseen)]), seen=tuple(names[len(unseen) :]))
@@ -170,10 +170,10 @@ def photo_forms(name: str) -> list[str]:
 
 
 def read_descriptions(path: Path) -> dict[str, str]:
-    """Read each label's description by its MID; the later versions' header is no label.
+    """Read each label's description by its MID; the later versions' header is not a label.
 
     Raises:
-        LesaError: a line is not `MID,description`, or a MID stands twice.
+        LesaError: a line is not `MID,description`, or a MID appears twice.
     """
     descriptions: dict[str, str] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -182,7 +182,7 @@ def read_descriptions(path: Path) -> dict[str, str]:
             for row in filter(None, reader):
                 mid, description = row
                 if mid in descriptions:
-                    raise ValueError(f"{mid} stands twice")
+                    raise ValueError(f"{mid} appears twice")
                 descriptions[mid] = description.strip()
         except (ValueError, csv.Error) as error:
             where = f"{path}:{reader.line_num}"
@@ -205,20 +205,20 @@ def read_mids(path: Path) -> list[str]:
     return mids
 
 
-def other_labels(test: Annotations, trainable: list[str]) -> dict[str, int]:
+def _other_labels(test: Annotations, trainable: list[str]) -> dict[str, int]:
     """Return the labels that are annotated in the test set and are not trainable, with their annotated photos."""
     seen = set(trainable)
     return {mid: count for mid, count in test.photos_by_label().items() if mid not in seen}
 
 
-def choose_unseen(
+def _choose_unseen(
     others: dict[str, int], descriptions: Iterable[str], top_file: Path | None
 ) -> tuple[list[str], list[str]]:
     """Return the unseen labels' MIDs, and remarks on how they were chosen."""
     ruled = sorted(others, key=lambda mid: (-others[mid], mid))[:UNSEEN]
     if top_file is None:
         return ruled, []
-    rows = read_row_numbers(top_file)
+    rows = _read_row_numbers(top_file)
     for order in (sorted(others), [mid for mid in descriptions if mid in others]):
         chosen = [order[row] for row in rows if row < len(order)]
         counts = [others[mid] for mid in chosen]
@@ -228,11 +228,11 @@ def choose_unseen(
     return ruled, [remark]
 
 
-def read_row_numbers(path: Path) -> list[int]:
-    """Read a list of distinct row numbers, one a line.
+def _read_row_numbers(path: Path) -> list[int]:
+    """Read a list of distinct row numbers, one per line.
 
     Raises:
-        LesaError: a line is no row number, or one stands twice.
+        LesaError: a line is not a row number, or one appears twice.
     """
     rows: dict[int, None] = {}
     for where, text in numbered_lines(path):
@@ -243,7 +243,7 @@ def read_row_numbers(path: Path) -> list[int]:
     return list(rows)
 
 
-def label_names(mids: Sequence[str], descriptions: dict[str, str]) -> list[str]:
+def _label_names(mids: Sequence[str], descriptions: dict[str, str]) -> list[str]:
     """Return the labels' names: their descriptions, with the MID where they share one; the MID where there is none."""
     plain = [descriptions.get(mid) or mid for mid in mids]
     sharing = Counter(plain)
@@ -256,7 +256,7 @@ def are_among(numbers: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDA
     return (places > 0) & (ascending[places - 1] == numbers) if len(ascending) else np.zeros(len(numbers), np.bool_)
 
 
-def make_split(name: str, table: Annotations, mids: Sequence[str], listed: NDArray[np.uint64] | None) -> Split:
+def _make_split(name: str, table: Annotations, mids: Sequence[str], listed: NDArray[np.uint64] | None) -> Split:
     """Return a split of the listed photos; without a list, of those with an annotation of a label among `mids`."""
     column_of = {mid: column for column, mid in enumerate(mids)}
     columns = np.array([column_of.get(mid, -1) for mid in table.mids], np.int32)[table.labels]
@@ -274,7 +274,7 @@ def make_split(name: str, table: Annotations, mids: Sequence[str], listed: NDArr
     return Split(tuple(f"{name}/{image:016x}.jpg" for image in images.tolist()), targets)
 
 
-def count_remarks(
+def _count_remarks(
     descriptions: dict[str, str], trainable: list[str], others: dict[str, int], unseen: list[str]
 ) -> list[str]:
     """Say which counts of labels are not those of 2018_04, a sentence each."""
@@ -295,7 +295,7 @@ def count_remarks(
     return remarks
 
 
-def split_remarks(
+def _split_remarks(
     splits: dict[str, Split], tables: dict[str, Annotations], listed: dict[str, NDArray[np.uint64]]
 ) -> list[str]:
     """Say which counts of photos and lines are not those of 2018_04 and what was left out, a sentence each."""

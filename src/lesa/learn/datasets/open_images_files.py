@@ -69,12 +69,12 @@ def read_large(
         progress(sum(sizes[: len(large)]) + read, sum(sizes))
 
     for path, parse in parsers.items():
-        large[path] = kept_or_parsed(path, work, parse, advance)
+        large[path] = _kept_or_parsed(path, work, parse, advance)
         advance(0)
     return large
 
 
-def kept_or_parsed(path: Path, work: Path, parse: Parser, progress: Callable[[int], None]) -> dict[str, Any]:
+def _kept_or_parsed(path: Path, work: Path, parse: Parser, progress: Callable[[int], None]) -> dict[str, Any]:
     """Return what `parse` makes of a file; it is kept in `work`, and good as long as the file's size and time are."""
     kept = work / f"{path.name}.safetensors"
     key = f"{FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
@@ -106,17 +106,17 @@ def parse_annotations(path: Path, progress: Callable[[int], None]) -> tuple[Tens
             images, _, mids, confidences = zip(*rows, strict=True)
             labels = np.array([codes.setdefault(mid, len(codes)) for mid in mids], np.int32)
             present = np.array([PRESENT[confidence] for confidence in confidences])
-            parts.append((image_numbers(images), labels, present))
+            parts.append((_image_numbers(images), labels, present))
         except (ValueError, KeyError):
-            raise malformed(path) from None
+            raise _malformed(path) from None
     lines = sum(len(part[0]) for part in parts)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     parts.clear()
-    tensors, about = merged(columns[0], columns[1], columns[2], len(codes))
+    tensors, about = _merged(columns[0], columns[1], columns[2], len(codes))
     return tensors, {"mids": list(codes), "lines": lines, **about}
 
 
-def merged(
+def _merged(
     images: NDArray[np.uint64], labels: NDArray[np.int32], present: NDArray[np.bool_], label_count: int
 ) -> tuple[Tensors, About]:
     """Merge the lines that speak of one photo and label, and count them.
@@ -146,13 +146,13 @@ def parse_image_list(path: Path, progress: Callable[[int], None]) -> tuple[Tenso
     parts = [np.empty(0, np.uint64)]
     for rows in chunks(path, COLUMNS[:1], progress):
         try:
-            parts.append(image_numbers([row[0] for row in rows]))
+            parts.append(_image_numbers([row[0] for row in rows]))
         except ValueError:
-            raise malformed(path, COLUMNS[:1]) from None
+            raise _malformed(path, COLUMNS[:1]) from None
     return {"images": np.unique(np.concatenate(parts))}, {}
 
 
-def image_numbers(names: Sequence[str]) -> NDArray[np.uint64]:
+def _image_numbers(names: Sequence[str]) -> NDArray[np.uint64]:
     """Return the photos' names of 16 hexadecimal digits as numbers.
 
     Raises:
@@ -185,12 +185,12 @@ def chunks(path: Path, header: list[str], progress: Callable[[int], None]) -> It
             raise LesaError(f"{path}:{reader.line_num}: not a CSV file in UTF-8 ({error}): get it again") from None
 
 
-def malformed(path: Path, header: list[str] = COLUMNS) -> LesaError:
+def _malformed(path: Path, header: list[str] = COLUMNS) -> LesaError:
     """Return the error that names the first malformed line of a file that has one."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         next(reader)
-        row = next(row for row in reader if row and not is_well_formed(row, header))
+        row = next(row for row in reader if row and not _is_well_formed(row, header))
         found = ",".join(row)[:80]
         line = reader.line_num
     expected = (
@@ -201,10 +201,10 @@ def malformed(path: Path, header: list[str] = COLUMNS) -> LesaError:
     )
 
 
-def is_well_formed(row: list[str], header: list[str]) -> bool:
+def _is_well_formed(row: list[str], header: list[str]) -> bool:
     """Whether a row of a large file can be read."""
     try:
-        image_numbers(row[:1])
+        _image_numbers(row[:1])
     except ValueError:
         return False
     return header != COLUMNS or (len(row) == len(COLUMNS) and row[3] in PRESENT)

@@ -65,19 +65,21 @@ def prepare_voc(
     root = Path(root)
     for label in unseen:
         if label not in LABELS:
-            raise LesaError(f"{label!r} is no label of Pascal VOC; {did_you_mean(label, LABELS)}")
+            raise LesaError(f"{label!r} is not a label of Pascal VOC; {did_you_mean(label, LABELS)}")
     vocabulary = Vocabulary(tuple(unseen), tuple(label for label in LABELS if label not in unseen))
-    lists, remarks = read_lists(root)
-    annotations = read_annotations(root / "Annotations", [name for names in lists.values() for name in names])
-    objects_of = {name: parse_objects(text, root / "Annotations" / f"{name}.xml") for name, text in annotations.items()}
+    lists, remarks = _read_lists(root)
+    annotations = _read_annotations(root / "Annotations", [name for names in lists.values() for name in names])
+    objects_of = {
+        name: _parse_objects(text, root / "Annotations" / f"{name}.xml") for name, text in annotations.items()
+    }
     kept = {
         split: [name for name in names if split == "test" or objects_of[name].keys().isdisjoint(unseen)]
-        for split, names in make_splits(lists).items()
+        for split, names in _make_splits(lists).items()
     }
     dataset = Dataset(
-        name=f"voc-{year_of(lists)}",
+        name=f"voc-{_year_of(lists)}",
         vocabulary=vocabulary,
-        splits={split: make_split(names, objects_of, vocabulary) for split, names in kept.items()},
+        splits={split: _make_split(names, objects_of, vocabulary) for split, names in kept.items()},
         source={
             "adapter": "voc",
             "unseen": list(unseen),
@@ -86,7 +88,7 @@ def prepare_voc(
                 **{f"{name}.txt": sha256(root / "ImageSets/Main" / f"{name}.txt") for name in lists},
                 "Annotations": hashlib.sha256(b"".join(annotations.values())).hexdigest(),
             },
-            "differences": remarks + differences(lists),
+            "differences": remarks + _differences(lists),
         },
     )
     if photos is None:
@@ -94,7 +96,7 @@ def prepare_voc(
     return match_photos(dataset, photos, lambda name: [name, f"JPEGImages/{name}"], keep_missing)
 
 
-def read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
+def _read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
     """Read the official lists: the photos of `train`, `val` and, if it is there with its annotations, `test`.
 
     Returns:
@@ -104,10 +106,10 @@ def read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         LesaError: a file is missing or malformed, or a photo is in two lists.
     """
     train, val, annotations = require_files(root, FILES)
-    lists = {"train": read_list(train), "val": read_list(val)}
+    lists = {"train": _read_list(train), "val": _read_list(val)}
     remarks = []
     if (root / TEST_LIST).is_file():
-        lists["test"] = read_list(root / TEST_LIST)
+        lists["test"] = _read_list(root / TEST_LIST)
         if lacking := sum(not (annotations / f"{name}.xml").is_file() for name in lists["test"]):
             of = len(lists.pop("test"))
             remarks = [f"{lacking:,} of the {of:,} photos of {TEST_LIST} have no annotation: val is the test split."]
@@ -115,11 +117,11 @@ def read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         remarks = [f"There is no {TEST_LIST}: val is the test split."]
     times = Counter(name for names in lists.values() for name in names)
     if twice := [name for name in times if times[name] > 1]:
-        raise LesaError(f"photo {twice[0]} stands twice in the lists of {root / 'ImageSets/Main'}: unpack them again")
+        raise LesaError(f"photo {twice[0]} appears twice in the lists of {root / 'ImageSets/Main'}: unpack them again")
     return lists, remarks
 
 
-def read_list(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[str]:
     """Read the names (without ending) of an image set.
 
     Raises:
@@ -133,12 +135,12 @@ def read_list(path: Path) -> list[str]:
     return names
 
 
-def year_of(lists: dict[str, list[str]]) -> str:
+def _year_of(lists: dict[str, list[str]]) -> str:
     """Return the year: the photos of 2012 are named as `2008_000001`, those of 2007 as `000005`."""
     return "2012" if any("_" in name for name in lists["train"]) else "2007"
 
 
-def make_splits(lists: dict[str, list[str]]) -> dict[str, list[str]]:
+def _make_splits(lists: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the names of each split; see this module's first lines."""
     if "test" in lists:
         return {"train": lists["train"], "validation": lists["val"], "test": lists["test"]}
@@ -147,7 +149,7 @@ def make_splits(lists: dict[str, list[str]]) -> dict[str, list[str]]:
     return {"train": train, "validation": validation, "test": lists["val"]}
 
 
-def read_annotations(folder: Path, names: list[str]) -> dict[str, bytes]:
+def _read_annotations(folder: Path, names: list[str]) -> dict[str, bytes]:
     """Read the XML of each photo.
 
     Raises:
@@ -171,7 +173,7 @@ class PlainTree(ElementTree.TreeBuilder):
         raise LesaError("it declares a document type, which annotations never do and which could do harm")
 
 
-def parse_objects(text: bytes, path: Path) -> Objects:
+def _parse_objects(text: bytes, path: Path) -> Objects:
     """Return the objects of an annotation.
 
     Raises:
@@ -187,12 +189,12 @@ def parse_objects(text: bytes, path: Path) -> Objects:
     for item in annotation.findall("object"):
         label = item.findtext("name", "").strip()
         if label not in LABELS:
-            raise LesaError(f"{path}: {label!r} is no label of Pascal VOC; {did_you_mean(label, LABELS)}")
+            raise LesaError(f"{path}: {label!r} is not a label of Pascal VOC; {did_you_mean(label, LABELS)}")
         objects[label] = objects.get(label, False) or item.findtext("difficult", "0").strip() != "1"
     return objects
 
 
-def make_split(names: list[str], objects_of: dict[str, Objects], vocabulary: Vocabulary) -> Split:
+def _make_split(names: list[str], objects_of: dict[str, Objects], vocabulary: Vocabulary) -> Split:
     """Return a split: +1, or 0 where all objects are difficult, or -1 where there is none."""
     columns = {label: column for column, label in enumerate(vocabulary.names)}
     targets_NC: NDArray[np.int8] = np.full((len(names), len(columns)), -1, dtype=np.int8)
@@ -204,9 +206,9 @@ def make_split(names: list[str], objects_of: dict[str, Objects], vocabulary: Voc
     return Split(tuple(f"{name}.jpg" for name in names), targets)
 
 
-def differences(lists: dict[str, list[str]]) -> list[str]:
+def _differences(lists: dict[str, list[str]]) -> list[str]:
     """Return a sentence for every count that is not the official one."""
-    year = year_of(lists)
+    year = _year_of(lists)
     found = {part: len(lists.get(part, ())) for part in PHOTOS[year]}
     return [
         f"{part} of {year} has {found[part]:,} photos, officially {official:,}."

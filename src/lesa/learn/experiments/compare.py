@@ -7,7 +7,7 @@ not: they would choose too little regularisation.) The chosen setting is then tr
 OUT/trials              the data set of the trials
 OUT/METHOD/trials/N     the runs of the method's grid, of the first seed
 OUT/METHOD/chosen.json  the setting that was best, and what every trial gave
-OUT/METHOD/seed-N       its runs; `judged.json` in each: figures, their bootstrap draws, time and memory
+OUT/METHOD/seed-N       its runs; `evaluation.json` in each: metrics, their bootstrap draws, time and memory
 
 Every run has a process of its own, so that its memory can be told; what is done is skipped.
 """
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from lesa.errors import LesaError
-from lesa.evaluation.bootstrap import draw_figures
+from lesa.evaluation.bootstrap import draw_metrics
 from lesa.evaluation.rules import evaluate
 from lesa.files import read_json, write_json
 from lesa.labels import Vocabulary
@@ -60,7 +60,7 @@ class Job:
     threads: int
 
 
-def refuse_another(comparison: Comparison, out: Path) -> None:
+def _refuse_another(comparison: Comparison, out: Path) -> None:
     """Refuse a folder that holds methods of these names with other settings; write down what it holds now.
 
     Raises:
@@ -83,17 +83,17 @@ def refuse_another(comparison: Comparison, out: Path) -> None:
 
 
 def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[str, list[dict[str, Any]]]:
-    """Run all that is left and return what each method's runs gave (`judged.json`), by method.
+    """Run all that is left and return what each method's runs gave (`evaluation.json`), by method.
 
     Raises:
         LesaError: a run failed; the others are kept.
     """
     dataset = read_dataset(comparison.dataset)
-    trial = trial_data(dataset)
-    refuse_few_labels(dataset, trial)
+    trial = _trial_data(dataset)
+    _refuse_few_labels(dataset, trial)
     out.mkdir(parents=True, exist_ok=True)
-    refuse_another(comparison, out)
-    for name, changed in {TRIALS: trial, SUPERVISED: supervised_data(dataset)}.items():
+    _refuse_another(comparison, out)
+    for name, changed in {TRIALS: trial, SUPERVISED: _supervised_data(dataset)}.items():
         if not (out / name / "dataset.json").exists():
             write_dataset(changed, out / name)
         elif read_dataset(out / name).source != changed.source:
@@ -114,10 +114,10 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
         for method in comparison.methods
         if method.grid and not (out / method.name / "chosen.json").exists()
     }
-    run_jobs([each for group in trials.values() for each in group], jobs, "trials")
+    _run_jobs([each for group in trials.values() for each in group], jobs, "trials")
     for method in comparison.methods:
         if method.name in trials:
-            choose(method, trials[method.name], out / method.name / "chosen.json")
+            _choose(method, trials[method.name], out / method.name / "chosen.json")
     chosen = {
         method.name: read_json(out / method.name / "chosen.json")["chosen"] if method.grid else {}
         for method in comparison.methods
@@ -129,29 +129,29 @@ def compare(comparison: Comparison, out: Path, device: str, jobs: int) -> dict[s
         ]
         for method in comparison.methods
     }
-    run_jobs([each for group in finals.values() for each in group], jobs, "runs")
+    _run_jobs([each for group in finals.values() for each in group], jobs, "runs")
     return {
-        name: [read_json(each.folder / "judged.json") | {"seed": each.recipe.seed} for each in group]
+        name: [read_json(each.folder / "evaluation.json") | {"seed": each.recipe.seed} for each in group]
         for name, group in finals.items()
     }
 
 
-def choose(method: Method, trials: Sequence[Job], path: Path) -> None:
+def _choose(method: Method, trials: Sequence[Job], path: Path) -> None:
     """Write down the setting with the best mean of F1@5 and mAP, and what every trial gave.
 
     Both, as they reward different things: F1 at K the order of labels within a photo, mAP that of photos for a label.
     """
-    figures = [read_json(each.folder / "judged.json")["figures"] for each in trials]
-    means = [np.mean([task[name] for task in each.values() for name in CHOSEN_BY]) for each in figures]
+    metrics = [read_json(each.folder / "evaluation.json")["metrics"] for each in trials]
+    means = [np.mean([task[name] for task in each.values() for name in CHOSEN_BY]) for each in metrics]
     best = method.trials()[int(np.argmax(means))]
     rows = [
         {"setting": setting, "mean": round(float(mean), 3), **each}
-        for setting, mean, each in zip(method.trials(), means, figures, strict=True)
+        for setting, mean, each in zip(method.trials(), means, metrics, strict=True)
     ]
     write_json(path, {"chosen": best, "trials": rows})
 
 
-def trial_data(dataset: Dataset) -> Dataset:
+def _trial_data(dataset: Dataset) -> Dataset:
     """Return the data set of the trials: no test photo, no unseen label, every fifth seen label as an unseen one."""
     seen = dataset.vocabulary.seen
     held_out = seen[HELD_OUT - 1 :: HELD_OUT]
@@ -167,7 +167,7 @@ def trial_data(dataset: Dataset) -> Dataset:
     return Dataset(f"{dataset.name}-trials", vocabulary, splits, source)
 
 
-def refuse_few_labels(dataset: Dataset, trial: Dataset) -> None:
+def _refuse_few_labels(dataset: Dataset, trial: Dataset) -> None:
     """Refuse a data set whose tasks have fewer labels than K, before anything is trained.
 
     Raises:
@@ -181,24 +181,24 @@ def refuse_few_labels(dataset: Dataset, trial: Dataset) -> None:
             )
 
 
-def supervised_data(dataset: Dataset) -> Dataset:
+def _supervised_data(dataset: Dataset) -> Dataset:
     """Return the data set with every label as a seen one, in the same columns."""
     vocabulary = Vocabulary(unseen=(), seen=dataset.vocabulary.names)
     source = {**dataset.source, "supervised": True}
     return replace(dataset, name=f"{dataset.name}-supervised", vocabulary=vocabulary, source=source)
 
 
-def run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
+def _run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
     """Run the jobs that are not done, `jobs` at a time, each in a process of its own, with a progress bar.
 
     Raises:
         LesaError: one of them failed, with its message.
     """
-    left = [each for each in todo if not (each.folder / "judged.json").exists()]
+    left = [each for each in todo if not (each.folder / "evaluation.json").exists()]
     if not left:
         return
-    with stopping_children(), ThreadPoolExecutor(jobs) as pool, progress_bar(title, len(left)) as advance:
-        for number, (each, problem) in enumerate(zip(left, pool.map(run_alone, left), strict=True), start=1):
+    with _stopping_children(), ThreadPoolExecutor(jobs) as pool, progress_bar(title, len(left)) as advance:
+        for number, (each, problem) in enumerate(zip(left, pool.map(_run_alone, left), strict=True), start=1):
             if problem:
                 pool.shutdown(cancel_futures=True)
                 raise LesaError(f"{each.folder}: {problem}")
@@ -206,7 +206,7 @@ def run_jobs(todo: Sequence[Job], jobs: int, title: str) -> None:
 
 
 @contextmanager
-def stopping_children() -> Iterator[None]:
+def _stopping_children() -> Iterator[None]:
     """Let SIGTERM stop the runs, too, each with a checkpoint; SIGINT reaches them by itself."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -221,11 +221,11 @@ def stopping_children() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run_alone(job: Job) -> str:
+def _run_alone(job: Job) -> str:
     """Do a job in a new process and return what went wrong, if anything."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=do_job, args=(job, sender), daemon=True)
+    process = context.Process(target=_do_job, args=(job, sender), daemon=True)
     process.start()
     sender.close()
     try:
@@ -236,16 +236,16 @@ def run_alone(job: Job) -> str:
     return problem or (f"its process ended with code {process.exitcode}" if process.exitcode else "")
 
 
-def do_job(job: Job, sender: Any) -> None:
-    """Train, judge and write `judged.json`; tell the parent what went wrong."""
+def _do_job(job: Job, sender: Any) -> None:
+    """Train, judge and write `evaluation.json`; tell the parent what went wrong."""
     torch.set_num_threads(job.threads)
     try:
         run = train(job.recipe, job.folder, device=job.device)
-        judged = judge_test(run, job.dataset) if job.on_test else judge_validation(run)
+        evaluated = _evaluate_test(run, job.dataset) if job.on_test else _evaluate_validation(run)
         # Kilobytes on Linux, bytes on macOS.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         about = {"seconds": training_seconds(read_log(run)), "memory": memory}
-        write_json(job.folder / "judged.json", {**about, **judged})
+        write_json(job.folder / "evaluation.json", {**about, **evaluated})
         sender.send("")
     except (LesaError, OSError) as error:
         sender.send(str(error))
@@ -253,27 +253,27 @@ def do_job(job: Job, sender: Any) -> None:
         sender.send("stopped; the same command goes on")
 
 
-def judge_validation(run: Run) -> dict[str, Any]:
-    """Return the figures that a trial is chosen by: ZSL and GZSL, or the seen labels' where none is held out."""
+def _evaluate_validation(run: Run) -> dict[str, Any]:
+    """Return the metrics that a trial is chosen by: ZSL and GZSL, or the seen labels' where none is held out."""
     reports = evaluate_run(run, split="validation", rules=[RULES], k=K).reports[RULES]
     names = ("ZSL", "GZSL") if "ZSL" in reports else ("seen",)
-    return {"figures": {task: reports[task].figures() for task in names}}
+    return {"metrics": {task: reports[task].metrics() for task in names}}
 
 
-def judge_test(run: Run, dataset: str) -> dict[str, Any]:
-    """Return figures, fingerprint and bootstrap draws of each task on the test photos."""
-    judged = evaluate_run(run, rules=[RULES], k=K)
+def _evaluate_test(run: Run, dataset: str) -> dict[str, Any]:
+    """Return metrics, fingerprint and bootstrap draws of each task on the test photos."""
+    evaluated = evaluate_run(run, rules=[RULES], k=K)
     vocabulary = read_dataset(dataset).vocabulary
-    figures, draws = {}, {}
-    for task, part in tasks(vocabulary, judged.vocabulary).items():
-        matrices = judged.scores_NC[:, part], judged.targets_NC[:, part]
-        figures[task] = evaluate(*matrices, RULES, K).figures()
-        drawn = draw_figures(*matrices, RULES, K)
+    metrics, draws = {}, {}
+    for task, part in _tasks(vocabulary, evaluated.vocabulary).items():
+        matrices = evaluated.scores_NC[:, part], evaluated.targets_NC[:, part]
+        metrics[task] = evaluate(*matrices, RULES, K).metrics()
+        drawn = draw_metrics(*matrices, RULES, K)
         draws[task] = {name: [round(value, 4) for value in values.tolist()] for name, values in drawn.items()}
-    return {"figures": figures, "draws": draws}
+    return {"metrics": metrics, "draws": draws}
 
 
-def tasks(vocabulary: Vocabulary, scored: Vocabulary) -> dict[str, slice]:
+def _tasks(vocabulary: Vocabulary, scored: Vocabulary) -> dict[str, slice]:
     """Return the columns of each task that has labels; a method that scored the seen labels only has one."""
     if scored.names != vocabulary.names:
         return {"seen": slice(0, len(scored.names))}
@@ -282,14 +282,14 @@ def tasks(vocabulary: Vocabulary, scored: Vocabulary) -> dict[str, slice]:
 
 
 def chance(dataset: str, draws: int = 20) -> dict[str, dict[str, float]]:
-    """Return the mean figures of random scores on the test photos, by task."""
+    """Return the mean metrics of random scores on the test photos, by task."""
     data = read_dataset(dataset)
     targets_NC = data.split("test").targets.dense()
     generator = np.random.default_rng(0)
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(draws):
         scores_NC = generator.random(targets_NC.shape, dtype=np.float32)
-        for task, part in tasks(data.vocabulary, data.vocabulary).items():
-            for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES, K).figures().items():
+        for task, part in _tasks(data.vocabulary, data.vocabulary).items():
+            for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES, K).metrics().items():
                 found.setdefault(task, {}).setdefault(name, []).append(value)
     return {task: {name: float(np.mean(values)) for name, values in each.items()} for task, each in found.items()}

@@ -76,9 +76,9 @@ def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[s
         raise LesaError(f"{path}: each method is a table, such as [methods.ESZSL]")
     places = {key: settings[key] for key in PLACES}
     chosen_seeds = list(seeds or settings.get("seeds", (0, 1, 2)))
-    if not chosen_seeds or len(set(chosen_seeds)) < len(chosen_seeds) or not all(is_seed(s) for s in chosen_seeds):
+    if not chosen_seeds or len(set(chosen_seeds)) < len(chosen_seeds) or not all(_is_seed(s) for s in chosen_seeds):
         raise LesaError(f"{path}: `seeds` is {chosen_seeds}; expected different whole numbers from 0")
-    methods = tuple(read_method(name, table, places, path) for name, table in settings["methods"].items())
+    methods = tuple(_read_method(name, table, places, path) for name, table in settings["methods"].items())
     names = [method.name for method in methods]
     if settings["reference"] not in names:
         raise LesaError(
@@ -87,11 +87,11 @@ def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[s
     return Comparison(str(places["dataset"]), tuple(chosen_seeds), settings["reference"], methods)
 
 
-def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
+def _read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
     """Read one method and check that all of its recipes make sense.
 
     Raises:
-        LesaError: the name is no file name, or a recipe makes no sense.
+        LesaError: the name is not a file name, or a recipe makes no sense.
     """
     if not re.fullmatch(r"[\w(][\w ()+.,=-]*", name):
         raise LesaError(f"{path}: method {name!r}: its folder has its name; use letters, digits, blanks and ()+.,=-")
@@ -114,6 +114,6 @@ def read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: 
     return method
 
 
-def is_seed(value: Any) -> bool:
+def _is_seed(value: Any) -> bool:
     """Tell whether a value is a whole number from 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -49,21 +49,21 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
         announce: called with each line that a person should read.
     """
     out = Path(out).resolve()
-    tagged = tagged_photos()
+    tagged = _tagged_photos()
     unpack_demo(out / "data")
     evaluations: dict[str, Evaluation] = {}
     for title, (folder, settings) in RUNS.items():
-        run = train_shown(demo_recipe(out / "data", settings), out / "runs" / folder, title)
+        run = _train_shown(demo_recipe(out / "data", settings), out / "runs" / folder, title)
         evaluations[title] = evaluate_run(run)
         write_evaluation(evaluations[title], run.folder / "evaluation.json")
     report = out / "report.html"
     write_report(evaluations, report, main=MAIN, control=CONTROL, tagged=tagged)
-    for line in summary(evaluations):
+    for line in _summary(evaluations):
         announce(line)
     return report
 
 
-def tagged_photos() -> dict[str, str]:
+def _tagged_photos() -> dict[str, str]:
     """Return pictures of the sample photos' tags by the bundle in the package, as data URIs by the photos' names."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
@@ -89,23 +89,23 @@ def demo_recipe(data: Path, settings: dict[str, Any]) -> Recipe:
     return make_recipe({**places, **settings}, where="the demonstration")
 
 
-def train_shown(recipe: Recipe, folder: Path, title: str) -> Run:
+def _train_shown(recipe: Recipe, folder: Path, title: str) -> Run:
     """Train with a progress bar."""
     with progress_bar(title, None) as advance:
 
         def report(now: Progress) -> None:
-            figure = "" if now.figure is None else f"{recipe.validation_figure} {now.figure:.1f}"
-            advance(now.step, now.steps, f"loss {now.terms['total']:.2f} {figure}")
+            metric = "" if now.metric is None else f"{recipe.validation_metric} {now.metric:.1f}"
+            advance(now.step, now.steps, f"loss {now.terms['total']:.2f} {metric}")
 
         return train(recipe, folder, report=report)
 
 
-def summary(evaluations: dict[str, Evaluation]) -> list[str]:
-    """Return the lines of a short table: the figures of the unseen labels alone and of all labels, in percent."""
+def _summary(evaluations: dict[str, Evaluation]) -> list[str]:
+    """Return the lines of a short table: the metrics of the unseen labels alone and of all labels, in percent."""
     tasks = ("ZSL", "GZSL")
     lines = [" " * 26 + "".join(f"{task:>8} F1@3{'F1@5':>7}{'mAP':>7}" for task in tasks)]
-    for title, judged in evaluations.items():
-        reports = [judged.reports["lesa"][task] for task in tasks]
-        figures = [f"{r.f1[3]:13.1f}{r.f1[5]:7.1f}{r.mean_average_precision:7.1f}" for r in reports]
-        lines.append(f"{title:26}" + "".join(figures))
+    for title, evaluated in evaluations.items():
+        reports = [evaluated.reports["lesa"][task] for task in tasks]
+        metrics = [f"{r.f1[3]:13.1f}{r.f1[5]:7.1f}{r.mean_average_precision:7.1f}" for r in reports]
+        lines.append(f"{title:26}" + "".join(metrics))
     return lines

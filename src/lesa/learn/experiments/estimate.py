@@ -67,8 +67,8 @@ def look_ahead(plan: Plan) -> Outlook:
     refuse_another_plan(plan)
     refuse_absent_gpu(plan.device)
     dataset = prepared(plan)
-    backbone = measured_backbone(plan)
-    stages = [prepare_stage(dataset), extract_stage(plan, dataset, backbone), *train_stages(plan, dataset, backbone)]
+    backbone = _measured_backbone(plan)
+    stages = [_prepare_stage(dataset), _extract_stage(plan, dataset, backbone), *_train_stages(plan, dataset, backbone)]
     return Outlook(missing(plan), stages, free_disk(plan.out))
 
 
@@ -78,26 +78,26 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def measured_backbone(plan: Plan) -> Backbone:
+def _measured_backbone(plan: Plan) -> Backbone:
     """Return the plan's backbone; VGG-19 with random weights where its own are not there yet."""
     if plan.backbone != "vgg19" or weights_there(plan.weights):
         return load_backbone(plan.backbone, weights=plan.weights)
     return Backbone("vgg19", VGG19().eval(), (14, 14), 512, PAPER, {})
 
 
-def prepare_stage(dataset: Dataset | None) -> Stage:
+def _prepare_stage(dataset: Dataset | None) -> Stage:
     """Say what preparing will take; it is small beside the others."""
     return Stage("prepare", "done" if dataset else "read the official files")
 
 
-def extract_stage(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> Stage:
+def _extract_stage(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> Stage:
     """Say what extracting will take."""
     photos = len(all_photos(dataset)) if dataset else sum(plan.what.photos)
     left = max(photos - regions_done(plan.out / "regions"), 0)
     if not left:
         return Stage("extract", "done")
     guess = "" if dataset else " (the official number)"
-    seconds = left / photos_per_second(backbone, plan.device)
+    seconds = left / _photos_per_second(backbone, plan.device)
     return Stage("extract", f"{left:,} of {photos:,} photos{guess}", left * bytes_a_photo(backbone), seconds)
 
 
@@ -111,11 +111,11 @@ def regions_done(store: Path) -> int:
     """Return the number of photos that a store, finished or not, has regions of or knows to be broken."""
     if not (store / "manifest.json").exists():
         return 0
-    about = read_manifest(store)
-    return int(about["rows"] + about["failed"])
+    manifest = read_manifest(store)
+    return int(manifest["rows"] + manifest["failed"])
 
 
-def photos_per_second(backbone: Backbone, device: str) -> float:
+def _photos_per_second(backbone: Backbone, device: str) -> float:
     """Measure the backbone on random pixels, after one photo that warms it up."""
     pixels = torch.from_numpy(random_pixels(backbone.preprocessing, MEASURED_PHOTOS)).to(device)
     module = backbone.module.to(device)
@@ -126,29 +126,29 @@ def photos_per_second(backbone: Backbone, device: str) -> float:
     return MEASURED_PHOTOS / (time.perf_counter() - start)
 
 
-def train_stages(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> list[Stage]:
+def _train_stages(plan: Plan, dataset: Dataset | None, backbone: Backbone) -> list[Stage]:
     """Say what training and evaluating will take."""
     recipe = plan.recipe
-    train_photos, test_photos = split_size(plan, dataset, "train"), split_size(plan, dataset, "test")
+    train_photos, test_photos = _split_size(plan, dataset, "train"), _split_size(plan, dataset, "test")
     per_epoch = -(-train_photos // recipe.batch_size)
     steps = recipe.steps or (recipe.epochs or 0) * per_epoch
-    left = max(steps - steps_done(plan.out / "run" / "last.safetensors"), 0)
-    forward, step = step_seconds(plan, backbone)
+    left = max(steps - _steps_done(plan.out / "run" / "last.safetensors"), 0)
+    forward, step = _step_seconds(plan, backbone)
     training = Stage("train", f"{left:,} of {steps:,} steps" if left else "done", seconds=left * step)
     return [training, Stage("evaluate", f"{test_photos:,} photos", seconds=test_photos / recipe.batch_size * forward)]
 
 
-def split_size(plan: Plan, dataset: Dataset | None, split: str) -> int:
+def _split_size(plan: Plan, dataset: Dataset | None, split: str) -> int:
     """Return the number of a split's photos, the official one while nothing is prepared."""
     return len(dataset.splits[split].photos) if dataset else plan.what.photos[SPLITS.index(split)]
 
 
-def steps_done(checkpoint: Path) -> int:
+def _steps_done(checkpoint: Path) -> int:
     """Return the steps of the last checkpoint."""
     return int(load_tensors(checkpoint)[1]["step"]) if checkpoint.exists() else 0
 
 
-def step_seconds(plan: Plan, backbone: Backbone) -> tuple[float, float]:
+def _step_seconds(plan: Plan, backbone: Backbone) -> tuple[float, float]:
     """Measure a forward pass and a step of the paper's loss and optimiser on random regions, after one to warm up."""
     recipe, (rows, columns) = plan.recipe, backbone.grid
     config = replace(recipe.model, region_size=backbone.size, vector_size=300, grid=backbone.grid)

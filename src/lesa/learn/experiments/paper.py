@@ -1,4 +1,4 @@
-"""The paper's experiments: which data set, figures and recipe, and a plan of one of them on a user's files."""
+"""The paper's experiments: which data set, metrics and recipe, and a plan of one of them on a user's files."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

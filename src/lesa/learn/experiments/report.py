@@ -31,7 +31,7 @@ from lesa.learn.predict import outputs
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model, read_log, training_seconds
 
-# A colour a run, in their order; readable on white and on near black.
+# One colour per run, in their order; readable on white and on near black.
 COLOURS = ("#4f7be0", "#159c86", "#d9822b", "#938d9e", "#c2559d", "#7a9a2e", "#b04a3a", "#3f9fc4")
 # Stands for the page's text colour, which follows the reader's light or dark scheme.
 INK = "#010203"
@@ -41,10 +41,10 @@ TOP = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results table: figures of the tasks, in percent."""
+    """A line of the results table: metrics of the tasks, in percent."""
 
     title: str
-    figures: tuple[float, ...]
+    metrics: tuple[float, ...]
     best: tuple[bool, ...]
     """Whether a figure is the highest of all runs."""
     seconds: float | None
@@ -107,27 +107,27 @@ def write_report(
     Raises:
         LesaError: the evaluations are of different data sets, splits or rules.
     """
-    refuse_mixed(evaluations)
-    judged = evaluations[main]
-    data = read_dataset(judged.run.recipe.dataset)
-    split = data.split(judged.split)
+    _refuse_mixed(evaluations)
+    evaluated = evaluations[main]
+    data = read_dataset(evaluated.run.recipe.dataset)
+    split = data.split(evaluated.split)
     page = template().render(
         version=__version__,
         colours=dict(zip(evaluations, cycle(COLOURS), strict=False)),
         data=data,
-        split=judged.split,
-        rules=rules_of(judged),
-        regions=judged.run.regions,
-        vectors=judged.run.vectors_CE.shape[1],
-        tasks=reports_of(judged),
-        rows=result_rows(evaluations),
-        recipes={title: describe(each.run) for title, each in evaluations.items()},
-        bounds=[chance(judged), ceiling(judged, split)],
-        panels=curves(evaluations, len(data.split("train").photos)),
+        split=evaluated.split,
+        rules=_rules_of(evaluated),
+        regions=evaluated.run.regions,
+        vectors=evaluated.run.vectors_CE.shape[1],
+        tasks=_reports_of(evaluated),
+        rows=_result_rows(evaluations),
+        recipes={title: _describe(each.run) for title, each in evaluations.items()},
+        bounds=[chance(evaluated), ceiling(evaluated, split)],
+        panels=_curves(evaluations, len(data.split("train").photos)),
         main=main,
         control=control,
-        labels=label_rows(judged, evaluations[control], split),
-        photos=photo_views(judged.run, split),
+        labels=label_rows(evaluated, evaluations[control], split),
+        photos=_photo_views(evaluated.run, split),
         tagged=tagged,
     )
     write_text(path, page)
@@ -145,8 +145,8 @@ def template() -> Any:
     return environment.get_template("report.html")
 
 
-def refuse_mixed(evaluations: Mapping[str, Evaluation]) -> None:
-    """Refuse evaluations whose figures cannot stand in one table."""
+def _refuse_mixed(evaluations: Mapping[str, Evaluation]) -> None:
+    """Refuse evaluations whose metrics cannot stand in one table."""
     kinds = {(e.run.regions["data_set"], e.run.vocabulary, e.split, tuple(e.reports)) for e in evaluations.values()}
     if len(kinds) != 1:
         raise LesaError(
@@ -155,7 +155,7 @@ def refuse_mixed(evaluations: Mapping[str, Evaluation]) -> None:
         )
 
 
-def describe(run: Run) -> str:
+def _describe(run: Run) -> str:
     """Return what tells a run from others, in a line."""
     recipe = run.recipe
     kind = recipe.model.kind
@@ -170,29 +170,29 @@ def describe(run: Run) -> str:
     return f"{method}{front}; loss {recipe.loss.kind}; {optimiser}, {length}; {vectors}; {weights}"
 
 
-def rules_of(judged: Evaluation) -> str:
-    """Return the name of the rules whose figures are reported: the first ones."""
-    return next(iter(judged.reports))
+def _rules_of(evaluated: Evaluation) -> str:
+    """Return the name of the rules whose metrics are reported: the first ones."""
+    return next(iter(evaluated.reports))
 
 
-def reports_of(judged: Evaluation) -> dict[str, Report]:
+def _reports_of(evaluated: Evaluation) -> dict[str, Report]:
     """Return the reported tasks of an evaluation."""
-    return judged.reports[rules_of(judged)]
+    return evaluated.reports[_rules_of(evaluated)]
 
 
-def figures(judged: Evaluation) -> tuple[float, ...]:
-    """Return the figures of a line of the table: for each task F1 at each K, then mAP, in percent."""
-    return tuple(value for r in reports_of(judged).values() for value in (*r.f1.values(), r.mean_average_precision))
+def metrics(evaluated: Evaluation) -> tuple[float, ...]:
+    """Return the metrics of a line of the table: for each task F1 at each K, then mAP, in percent."""
+    return tuple(value for r in _reports_of(evaluated).values() for value in (*r.f1.values(), r.mean_average_precision))
 
 
-def result_rows(evaluations: Mapping[str, Evaluation]) -> list[Row]:
+def _result_rows(evaluations: Mapping[str, Evaluation]) -> list[Row]:
     """Return a line of the table for each run."""
-    table = {title: figures(judged) for title, judged in evaluations.items()}
+    table = {title: metrics(evaluated) for title, evaluated in evaluations.items()}
     highest = [max(column) for column in zip(*table.values(), strict=True)]
     return [
         Row(
             title=title,
-            figures=line,
+            metrics=line,
             best=tuple(value == top for value, top in zip(line, highest, strict=True)),
             seconds=training_seconds(read_log(evaluations[title].run)),
         )
@@ -200,34 +200,34 @@ def result_rows(evaluations: Mapping[str, Evaluation]) -> list[Row]:
     ]
 
 
-def chance(judged: Evaluation) -> Row:
+def chance(evaluated: Evaluation) -> Row:
     """Return what random scores get: with p of C labels present a photo, P@K = p / C, R@K = K / C and AP = p / C."""
     line: list[float] = []
-    for report in reports_of(judged).values():
+    for report in _reports_of(evaluated).values():
         p, C = report.positives_per_image, report.labels
         line += [100 * 2 * p * k / (C * (p + k)) for k in report.f1]
         line.append(100 * p / C)
     return Row("chance", tuple(line), (False,) * len(line), None)
 
 
-def ceiling(judged: Evaluation, split: Split) -> Row:
+def ceiling(evaluated: Evaluation, split: Split) -> Row:
     """Return what perfect scores get: F1@K stays low where photos carry fewer than K labels."""
     line: list[float] = []
-    vocabulary = judged.run.vocabulary
-    for task, report in reports_of(judged).items():
-        present_NC = split.targets.dense(columns=columns_of(task, vocabulary)) > 0
+    vocabulary = evaluated.run.vocabulary
+    for task, report in _reports_of(evaluated).items():
+        present_NC = split.targets.dense(columns=_columns_of(task, vocabulary)) > 0
         found = {k: np.minimum(present_NC.sum(axis=1), k).sum() for k in report.f1}
         line += [float(200 * found[k] / (k * len(present_NC) + present_NC.sum())) for k in found]
         line.append(float(100 * present_NC.any(axis=0).mean()))
     return Row("perfect scores", tuple(line), (False,) * len(line), None)
 
 
-def columns_of(task: str, vocabulary: Vocabulary) -> slice:
+def _columns_of(task: str, vocabulary: Vocabulary) -> slice:
     """Return the labels that a task judges."""
     return {"ZSL": vocabulary.unseen_columns, "seen": vocabulary.seen_columns}.get(task, slice(None))
 
 
-def curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Markup]:
+def _curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Markup]:
     """Return a chart for each validation figure and each loss of LESA, by title; every run keeps its colour.
 
     A closed form has no curve.
@@ -237,13 +237,13 @@ def curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Mark
         photos: the number of training photos, which turns steps into epochs.
     """
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for judged, colour in zip(evaluations.values(), cycle(COLOURS), strict=False):
-        recipe = judged.run.recipe
+    for evaluated, colour in zip(evaluations.values(), cycle(COLOURS), strict=False):
+        recipe = evaluated.run.recipe
         per_epoch = math.ceil(photos / recipe.batch_size)
         if recipe.loss.kind == "closed-form":
             continue
-        for step, loss, figure in validations(read_log(judged.run)):
-            points = {f"validation {recipe.validation_figure}, percent": figure}
+        for step, loss, metric in validations(read_log(evaluated.run)):
+            points = {f"validation {recipe.validation_metric}, percent": metric}
             if recipe.loss.kind in ("lesa", "contrastive"):
                 points[f"training loss ({recipe.loss.kind})"] = loss
             for title, value in points.items():
@@ -259,8 +259,8 @@ def validations(log: list[dict[str, Any]]) -> Iterator[tuple[int, float, float]]
         steps += line["step"] - before
         before = line["step"]
         if "validation" in line:
-            (figure,) = line["validation"].values()
-            yield before, total / steps, figure
+            (metric,) = line["validation"].values()
+            yield before, total / steps, metric
             total, steps = 0.0, 0
 
 
@@ -273,8 +273,8 @@ def chart(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> Markup:
     style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}
     style |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with rc_context(style):
-        figure = Figure(figsize=(4.2, 2.6), layout="constrained")
-        axes = figure.add_subplot(xlabel="epoch")
+        plot = Figure(figsize=(4.2, 2.6), layout="constrained")
+        axes = plot.add_subplot(xlabel="epoch")
         # The recipes differ widely in their epochs.
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -285,11 +285,11 @@ def chart(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> Markup:
         for colour, points in lines.items():
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6)
         text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return inline_svg(text.getvalue(), title)
+        plot.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return _inline_svg(text.getvalue(), title)
 
 
-def inline_svg(text: str, title: str) -> Markup:
+def _inline_svg(text: str, title: str) -> Markup:
     """Turn matplotlib's SVG file into an element of a page: no prologue, metadata, size, style rules or idle ids."""
     width, height, body = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)', text, flags=re.DOTALL)[0]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL).replace(INK, "currentColor")
@@ -302,7 +302,7 @@ def label_rows(main: Evaluation, control: Evaluation, split: Split) -> list[Labe
     """Return the unseen labels with their average precision by two runs, the best of `main` first."""
     vocabulary = main.run.vocabulary
     photos_U = (split.targets.dense(columns=vocabulary.unseen_columns) > 0).sum(axis=0)
-    precisions = (reports_of(judged)["ZSL"].average_precision_C for judged in (main, control))
+    precisions = (_reports_of(evaluated)["ZSL"].average_precision_C for evaluated in (main, control))
     twins = set[str]().union(*map(other_forms, vocabulary.seen))
     rows = [
         LabelRow(name, int(photos), of_main, of_control, name in twins)
@@ -311,7 +311,7 @@ def label_rows(main: Evaluation, control: Evaluation, split: Split) -> list[Labe
     return sorted(rows, key=lambda row: row.main, reverse=True)
 
 
-def photo_views(run: Run, split: Split) -> list[PhotoView]:
+def _photo_views(run: Run, split: Split) -> list[PhotoView]:
     """Return what a run sees in a few photos of a split."""
     chosen = choose_photos(split, run.vocabulary)
     store = RegionStore.open(run.recipe.regions)
@@ -321,7 +321,7 @@ def photo_views(run: Run, split: Split) -> list[PhotoView]:
     )
     present = split.targets.dense(chosen) > 0
     return [
-        photo_view(split.photos[n], out, present_C, run.vocabulary)
+        _photo_view(split.photos[n], out, present_C, run.vocabulary)
         for n, out, present_C in zip(chosen, seen_by, present, strict=True)
     ]
 
@@ -341,23 +341,23 @@ def choose_photos(split: Split, vocabulary: Vocabulary) -> list[int]:
     return chosen
 
 
-def photo_view(name: str, out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary) -> PhotoView:
+def _photo_view(name: str, out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary) -> PhotoView:
     """Return what the model says of the one photo of `out`."""
     kinds = {"unseen": vocabulary.unseen_columns, "seen": vocabulary.seen_columns}
     return PhotoView(
         name=name,
-        carried={kind: [vocabulary.names[c] for c in marked(present_C, part)] for kind, part in kinds.items()},
-        given={kind: best_tags(out, present_C, vocabulary, part) for kind, part in kinds.items()},
+        carried={kind: [vocabulary.names[c] for c in _marked(present_C, part)] for kind, part in kinds.items()},
+        given={kind: _best_tags(out, present_C, vocabulary, part) for kind, part in kinds.items()},
         maps_MR=out.attention_BMR[0].tolist(),
     )
 
 
-def marked(present_C: NDArray[np.bool_], columns: slice) -> list[int]:
+def _marked(present_C: NDArray[np.bool_], columns: slice) -> list[int]:
     """Return the present labels among `columns`."""
     return [columns.start + int(c) for c in np.flatnonzero(present_C[columns])]
 
 
-def best_tags(out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary, columns: slice) -> list[TagView]:
+def _best_tags(out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary, columns: slice) -> list[TagView]:
     """Return the best-scored labels among `columns` of the one photo of `out`."""
     scores_C, choice_C = out.scores_BC[0], out.winner_BC[0]
     best = columns.start + scores_C[columns].argsort(descending=True, stable=True)[:TOP]

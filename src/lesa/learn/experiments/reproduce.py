@@ -7,7 +7,7 @@ dataset/          the prepared data set
 regions/          its region features
 run/              the training run
 evaluation.json   reports under all metric rules
-table.md          our figures beside the published ones, with their sources
+table.md          our metrics beside the published ones, with their sources
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,12 +41,12 @@ def reproduce(plan: Plan, announce: Callable[[str], None]) -> Path:
     if lacking := missing(plan):
         raise LesaError(f"{len(lacking)} things are missing (see --dry-run):" + "".join(f"\n  {x}" for x in lacking))
     write_json(plan.out / "plan.json", plan.settings)
-    dataset = prepared(plan) or prepare(plan)
-    for line in about_data(dataset):
+    dataset = prepared(plan) or _prepare_dataset(plan)
+    for line in _about_data(dataset):
         announce(line)
     names = all_photos(dataset)
     backbone = load_backbone(plan.backbone, weights=plan.weights)
-    refuse_late_trouble(plan, dataset, (len(names) - regions_done(plan.out / "regions")) * bytes_a_photo(backbone))
+    _refuse_late_trouble(plan, dataset, (len(names) - regions_done(plan.out / "regions")) * bytes_a_photo(backbone))
     with progress_bar("extract", len(names)) as advance:
         summary = extract(
             plan.photos,
@@ -63,14 +63,16 @@ def reproduce(plan: Plan, announce: Callable[[str], None]) -> Path:
             advance(now.step, now.steps, f"loss {now.terms['total']:.3g}")
 
         run = train(plan.recipe, plan.out / "run", device=plan.device, report=report)
-    judged = evaluate_run(run, rules=tuple(RULES), k=plan.what.k)
-    write_evaluation(judged, plan.out / "evaluation.json")
+    evaluated = evaluate_run(run, rules=tuple(RULES), k=plan.what.k)
+    write_evaluation(evaluated, plan.out / "evaluation.json")
     table = plan.out / "table.md"
-    write_text(table, table_text(plan, judged, [*about_data(dataset), f"{summary.failed:,} photos could not be read."]))
+    write_text(
+        table, _table_text(plan, evaluated, [*_about_data(dataset), f"{summary.failed:,} photos could not be read."])
+    )
     return table
 
 
-def refuse_late_trouble(plan: Plan, dataset: Dataset, disk: int) -> None:
+def _refuse_late_trouble(plan: Plan, dataset: Dataset, disk: int) -> None:
     """Refuse, before the long work, what would stop it in the end.
 
     Raises:
@@ -85,15 +87,15 @@ def refuse_late_trouble(plan: Plan, dataset: Dataset, disk: int) -> None:
         raise LesaError(f"the regions need {disk / 1e9:,.1f} GB in {plan.out}, {free / 1e9:,.1f} GB are free")
 
 
-def about_data(dataset: Dataset) -> list[str]:
-    """Return what a reader of the figures must know of the data: how they differ from the official ones."""
+def _about_data(dataset: Dataset) -> list[str]:
+    """Return what a reader of the metrics must know of the data: how they differ from the official ones."""
     lines = list(dataset.source.get("differences", ()))
     if missing_photos := dataset.source.get("missing_photos"):
         lines.append(f"{len(missing_photos):,} photos were not on disk and are left out, such as {missing_photos[0]}.")
     return lines
 
 
-def prepare(plan: Plan) -> Dataset:
+def _prepare_dataset(plan: Plan) -> Dataset:
     """Make and write the data set."""
     with progress_bar("prepare", None) as advance:
         if plan.what.data_set == "nus-wide":
@@ -110,19 +112,19 @@ def prepare(plan: Plan) -> Dataset:
 # The table
 
 
-def table_text(plan: Plan, judged: Evaluation, remarks: Sequence[str]) -> str:
+def _table_text(plan: Plan, evaluated: Evaluation, remarks: Sequence[str]) -> str:
     """Return the Markdown table of each task: published rows, then ours under every rules, then the sources."""
     about = "\n".join(f"* {remark}" for remark in remarks)
     parts = [f"# {plan.experiment}, reproduced by {plan.backbone}", LEGEND, f"The data:\n\n{about}"]
     for task, published_task in plan.what.tasks.items():
         rows = published_rows(plan.what.data_set, published_task)
-        reports = {rules: tasks[task] for rules, tasks in judged.reports.items()}
+        reports = {rules: tasks[task] for rules, tasks in evaluated.reports.items()}
         parts += [f"## {published_task}", beside_published(rows, reports, plan.what.k), sources(rows)]
     return "\n\n".join(parts) + "\n"
 
 
 LEGEND = (
-    "Percent. `positives` is the mean number of present labels an image, K * P@K / R@K: the fingerprint of a test set. "
+    "Percent. `positives` is the mean number of present labels per image, K * P@K / R@K: a test set's fingerprint. "
     "A row is comparable if its fingerprint is that of ours under the same metric rules (`lesa` where a row does not "
     "say its rules); `unknown` if it prints no precision and recall to tell by."
 )
@@ -130,24 +132,24 @@ LEGEND = (
 
 def beside_published(rows: Sequence[PublishedRow], reports: Mapping[str, Report], k: Sequence[int]) -> str:
     """Return the Markdown table of published rows and our reports by rules."""
-    names = [f"{figure}@{each}" for each in k for figure in ("P", "R", "F1")] + ["mAP", "weighted mAP"]
+    names = [f"{metric}@{each}" for each in k for metric in ("P", "R", "F1")] + ["mAP", "weighted mAP"]
     lines = [["method", "year", *names, "positives", "images", "labels", "rules", "comparable", "source"]]
     lines.append(["---"] * len(lines[0]))
     for number, row in enumerate(rows, start=1):
         ours = reports[row.rules or "lesa"]
         verdict = VERDICTS[comparable(row, ours.positives_per_image)]
-        cells = [format_figure(row.figures.get(name), row.decimals) for name in names]
-        positives = format_figure(row.positives_per_image, 2)
+        cells = [_format_metric(row.metrics.get(name), row.decimals) for name in names]
+        positives = _format_metric(row.positives_per_image, 2)
         lines.append([row.method, str(row.year), *cells, positives, "-", "-", row.rules or "-", verdict, f"[{number}]"])
     for rules, report in reports.items():
-        cells = [format_figure(report.figures().get(name), 2) for name in names]
+        cells = [_format_metric(report.metrics().get(name), 2) for name in names]
         test_set = [f"{report.positives_per_image:.2f}", f"{report.images:,}", f"{report.labels:,}"]
         lines.append(["**ours**", "-", *cells, *test_set, rules, "-", "this run"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def format_figure(value: float | None, decimals: int) -> str:
-    """Return a figure as a table shows it."""
+def _format_metric(value: float | None, decimals: int) -> str:
+    """Return a metric as a table shows it."""
     return "-" if value is None else f"{value:.{decimals}f}"
 
 

@@ -12,7 +12,7 @@ from lesa.evaluation.bootstrap import Interval, interval
 from lesa.files import replacing, write_text
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Method -> what each seed's run gave (`judged.json`)."""
+"""Method -> what each seed's run gave (`evaluation.json`)."""
 Chance = Mapping[str, Mapping[str, float]]
 """Task -> figure -> what random scores give."""
 
@@ -25,18 +25,18 @@ TITLES = {
 
 
 def write_results(results: Results, by_chance: Chance, reference: str, out: Path) -> None:
-    """Write `table.md`, `figures.csv` and `figure.png`."""
+    """Write `table.md`, `metrics.csv` and `plot.png`."""
     write_text(out / "table.md", markdown(results, by_chance, reference))
-    write_csv(results, out / "figures.csv")
-    draw(results, by_chance, out / "figure.png")
+    _write_csv(results, out / "metrics.csv")
+    draw(results, by_chance, out / "plot.png")
 
 
 def markdown(results: Results, by_chance: Chance, reference: str) -> str:
-    """Return the tables: figures by task, with spread over seeds and difference to the reference; time and memory."""
+    """Return the tables: metrics by task, with spread over seeds and difference to the reference; time and memory."""
     parts = [LEGEND.format(reference=reference)]
     for task, title in ((task, title) for task, title in TITLES.items() if task in by_chance):
-        parts += [f"## {title}", task_table(results, by_chance, reference, task)]
-    parts += ["## Time and memory", cost_table(results)]
+        parts += [f"## {title}", _task_table(results, by_chance, reference, task)]
+    parts += ["## Time and memory", _cost_table(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,31 +47,31 @@ LEGEND = (
 )
 
 
-def task_table(results: Results, by_chance: Chance, reference: str, task: str) -> str:
+def _task_table(results: Results, by_chance: Chance, reference: str, task: str) -> str:
     """Return one task's table; methods that do not score its labels are left out."""
-    rows = {name: runs for name, runs in results.items() if task in runs[0]["figures"]}
+    rows = {name: runs for name, runs in results.items() if task in runs[0]["metrics"]}
     lines = [["method", "seeds", *SHOWN, *(f"{name} - {reference}" for name in SHOWN)]]
     if task in by_chance:
         lines.append(["chance", "-", *(f"{by_chance[task][name]:.1f}" for name in SHOWN), *("-" for _ in SHOWN)])
     for name, runs in rows.items():
-        cells = [spread([run["figures"][task][figure] for run in runs]) for figure in SHOWN]
-        others = [run for run in results[reference] if task in run["figures"]]
+        cells = [_spread([run["metrics"][task][metric] for run in runs]) for metric in SHOWN]
+        others = [run for run in results[reference] if task in run["metrics"]]
         compared = name != reference and others
-        minus = [say(difference(runs, others, task, figure)) if compared else "-" for figure in SHOWN]
+        minus = [_say(difference(runs, others, task, metric)) if compared else "-" for metric in SHOWN]
         lines.append([name, str(len(runs)), *cells, *minus])
-    return as_markdown(lines)
+    return _as_markdown(lines)
 
 
-def cost_table(results: Results) -> str:
+def _cost_table(results: Results) -> str:
     """Return training time (with validation) and the largest resident set of each method's process."""
     lines = [["method", "training, s", "memory, MB"]]
     for name, runs in results.items():
-        lines.append([name, spread([r["seconds"] for r in runs]), f"{max(r['memory'] for r in runs) / 1e6:.0f}"])
-    return as_markdown(lines)
+        lines.append([name, _spread([r["seconds"] for r in runs]), f"{max(r['memory'] for r in runs) / 1e6:.0f}"])
+    return _as_markdown(lines)
 
 
 def difference(
-    runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], task: str, figure: str
+    runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], task: str, metric: str
 ) -> Interval:
     """Return the mean difference of two methods' runs, with its 95 % interval over the test photos.
 
@@ -80,8 +80,8 @@ def difference(
     values, draws = zip(
         *(
             (
-                mean(run["figures"][task][figure] for run in group),
-                np.mean([run["draws"][task][figure] for run in group], axis=0),
+                mean(run["metrics"][task][metric] for run in group),
+                np.mean([run["draws"][task][metric] for run in group], axis=0),
             )
             for group in (runs, others)
         ),
@@ -90,33 +90,33 @@ def difference(
     return interval(values[0] - values[1], draws[0] - draws[1])
 
 
-def say(found: Interval) -> str:
+def _say(found: Interval) -> str:
     """Return a difference as the table shows it."""
     text = f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
     return text if found.low <= 0 <= found.high else f"**{text}**"
 
 
-def spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> str:
     """Return the mean and, of several values, the standard deviation."""
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+def _as_markdown(lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; the first line is its header."""
     ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
 
 
-def write_csv(results: Results, path: Path) -> None:
-    """Write a row a method, seed, task and figure."""
+def _write_csv(results: Results, path: Path) -> None:
+    """Write one row per method, seed, task and figure."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["method", "seed", "task", "figure", "percent"])
+        writer.writerow(["method", "seed", "task", "metric", "percent"])
         for name, runs in results.items():
             for run in runs:
-                for task, figures in run["figures"].items():
+                for task, metrics in run["metrics"].items():
                     writer.writerows(
-                        [name, run["seed"], task, figure, f"{value:.4f}"] for figure, value in figures.items()
+                        [name, run["seed"], task, metric, f"{value:.4f}"] for metric, value in metrics.items()
                     )
 
 
@@ -126,11 +126,11 @@ def draw(results: Results, by_chance: Chance, path: Path) -> None:
 
     drawn = ("ZSL", "GZSL") if "ZSL" in by_chance else ("seen",)
     panels = [(task, name) for task in drawn for name in ("F1@3", "mAP")]
-    methods = [name for name, runs in results.items() if drawn[0] in runs[0]["figures"]][::-1]
-    figure = Figure(figsize=(11, 1.2 + 0.3 * len(methods)), layout="constrained")
-    for axes, (task, name) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+    methods = [name for name, runs in results.items() if drawn[0] in runs[0]["metrics"]][::-1]
+    plot = Figure(figsize=(11, 1.2 + 0.3 * len(methods)), layout="constrained")
+    for axes, (task, name) in zip(plot.subplots(1, len(panels), sharey=True), panels, strict=True):
         for row, method in enumerate(methods):
-            values = [run["figures"][task][name] for run in results[method]]
+            values = [run["metrics"][task][name] for run in results[method]]
             axes.barh(row, mean(values), color="#9db8d2", height=0.6)
             axes.plot(values, [row] * len(values), "o", color="#23425f", markersize=3)
         axes.axvline(by_chance[task][name], color="#b04a3a", linewidth=1)
@@ -138,6 +138,6 @@ def draw(results: Results, by_chance: Chance, path: Path) -> None:
         axes.set_yticks(range(len(methods)), methods, fontsize=8)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("percent; a dot a seed, the bar their mean, the red line random scores", fontsize=9)
+    plot.supxlabel("percent; one dot per seed, the bar their mean, the red line random scores", fontsize=9)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        plot.savefig(temporary, dpi=110)

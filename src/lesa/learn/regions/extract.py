@@ -1,9 +1,7 @@
 """Photos -> a region store, by a backbone; resumed where it stopped."""
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesa.errors import LesaError
-from lesa.images import Preprocessing, open_photo, prepare
+from lesa.images import decode_ahead, open_photo, to_pixels
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.graphs import run_on
 from lesa.learn.regions.store import StoreWriter
-
-DECODERS = 4
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,16 @@ def extract(
     Raises:
         LesaError: the store holds something else, or a feature does not fit half precision.
     """
-    with StoreWriter(folder, describe(backbone)) as writer:
+    with StoreWriter(folder, _describe(backbone)) as writer:
         todo = [name for name in dict.fromkeys(names) if name not in writer]
         if todo:
             run = run_on(backbone, device)
-        photos = _decoded(photo_root, todo, backbone.preprocessing, ahead=4 * batch_size)
+
+        def decode(name: str) -> NDArray[np.float32]:
+            _check_name(name)
+            return to_pixels(open_photo(photo_root / name), backbone.preprocessing)
+
+        photos = decode_ahead(todo, decode, ahead=4 * batch_size)
         done = len(names) - len(todo)
         while batch := list(itertools.islice(photos, batch_size)):
             for name, problem in batch:
@@ -74,7 +75,7 @@ def extract(
     return Summary(writer.rows, writer.failures)
 
 
-def describe(backbone: Backbone) -> dict[str, Any]:
+def _describe(backbone: Backbone) -> dict[str, Any]:
     """Return what a store's manifest says about its rows."""
     return {
         "backbone": {
@@ -88,29 +89,6 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "size": backbone.size,
         "projection": None,
     }
-
-
-Decoded = tuple[str, NDArray[np.float32] | LesaError]
-
-
-def _decoded(root: Path, names: Sequence[str], preprocessing: Preprocessing, ahead: int) -> Iterator[Decoded]:
-    """Yield names and pixels in order, decoded in threads at most `ahead` photos before they are needed."""
-
-    def decode(name: str) -> Decoded:
-        try:
-            _check_name(name)
-            return name, prepare(open_photo(root / name), preprocessing)
-        except LesaError as problem:
-            return name, problem
-
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: deque[Future[Decoded]] = deque()
-        for name in names:
-            waiting.append(pool.submit(decode, name))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _check_name(name: str) -> None:

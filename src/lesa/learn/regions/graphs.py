@@ -6,27 +6,29 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from lesa.errors import LesaError
 from lesa.files import replacing
+from lesa.graph import open_session
 from lesa.images import Preprocessing
 from lesa.learn.regions.backbone import Backbone
 
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+RunBackbone = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 TOLERANCE = 1e-4
 LARGE = 256
 """Numbers: smaller weights are not worth a cast."""
 
 
-def run_on(backbone: Backbone, device: str = "cpu") -> Run:
+def run_on(backbone: Backbone, device: str = "cpu") -> RunBackbone:
     """Return a function from pixels (B, 3, H, W; float32) to regions (B, R, D; float32).
 
     Args:
@@ -40,9 +42,9 @@ def run_on(backbone: Backbone, device: str = "cpu") -> Run:
         path = graph_path(backbone)
         if not path.exists():
             with replacing(path) as temporary:
-                export_graph(backbone, temporary)
+                _export_graph(backbone, temporary)
                 check_graph(backbone, temporary)
-        return open_graph(path)
+        return _open_graph(path)
     try:
         module = backbone.module.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -50,7 +52,7 @@ def run_on(backbone: Backbone, device: str = "cpu") -> Run:
     return _on_pytorch(module, device)
 
 
-def _on_pytorch(module: torch.nn.Module, device: str) -> Run:
+def _on_pytorch(module: torch.nn.Module, device: str) -> RunBackbone:
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         # Full single precision in convolutions, so that the features are those of a CPU.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -78,34 +80,45 @@ def graph_path(backbone: Backbone) -> Path:
     return cache / "graphs" / f"{key[:32]}.onnx"
 
 
-def export_graph(backbone: Backbone, path: Path) -> None:
+def _export_graph(backbone: Backbone, path: Path) -> None:
     """Write the backbone as an ONNX graph for batches of any size.
 
     Raises:
         LesaError: PyTorch cannot export it.
     """
+    try:
+        export_onnx(backbone.module, backbone.preprocessing, ["regions"], path)
+    except LesaError as error:
+        raise LesaError(f"{backbone.spec} cannot be exported as a graph ({error}): use a GPU") from None
+
+
+def export_onnx(module: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str], path: Path) -> None:
+    """Write a module as an ONNX graph from `pixels` (B, 3, H, W) to the named outputs, for batches of any size.
+
+    Raises:
+        LesaError: PyTorch cannot export it; the message is PyTorch's reason.
+    """
     # A batch of two: PyTorch takes a size of one as fixed.
-    example = torch.from_numpy(random_pixels(backbone.preprocessing, 2))
-    with quiet_exporter():
+    example = torch.from_numpy(random_pixels(preprocessing, 2))
+    with _quiet_exporter():
         try:
             program = torch.onnx.export(
-                backbone.module,
+                module.eval(),
                 (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 input_names=["pixels"],
-                output_names=["regions"],
+                output_names=list(outputs),
                 verbose=False,
             )
             assert program is not None
             program.save(path, external_data=False)
         except (torch.onnx.OnnxExporterError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise LesaError(f"{backbone.spec} cannot be exported as a graph ({reason}): use a GPU") from None
+            raise LesaError(str(error).strip().splitlines()[0]) from None
 
 
 @contextmanager
-def quiet_exporter() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Silence the exporter: its own use of deprecated functions, and that torchvision is not installed."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
@@ -149,7 +162,7 @@ def check_graph(backbone: Backbone, path: Path) -> None:
     pixels = random_pixels(backbone.preprocessing, 3)
     with torch.inference_mode():
         expected_BRD = backbone.module(torch.from_numpy(pixels)).numpy()
-    difference = float(np.abs(open_graph(path)(pixels) - expected_BRD).max() / np.ptp(expected_BRD))
+    difference = float(np.abs(_open_graph(path)(pixels) - expected_BRD).max() / np.ptp(expected_BRD))
     if not difference < TOLERANCE:
         raise LesaError(
             f"the graph of {backbone.spec} differs from PyTorch by {difference:.1e} of the range, more than "
@@ -165,21 +178,12 @@ def random_pixels(preprocessing: Preprocessing, photos: int) -> NDArray[np.float
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def open_graph(path: Path) -> Run:
-    """Open an exported graph on onnxruntime, with as many threads as PyTorch uses.
-
-    Raises:
-        LesaError: the file is damaged.
-    """
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
+def _open_graph(path: Path) -> RunBackbone:
+    """Return the backbone that runs an exported graph, with as many threads as PyTorch uses."""
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime's exceptions share no public base class.
-        raise LesaError(f"graph {path} cannot be opened: {error}; delete it, it is then made again") from None
+        session = open_session(str(path), f"graph {path}", threads=torch.get_num_threads())
+    except LesaError as error:
+        raise LesaError(f"{error}; delete it, it is then made again") from None
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         regions_BRD: NDArray[np.float32] = session.run(None, {"pixels": pixels})[0]

@@ -1,4 +1,4 @@
-"""Fewer features a region: principal components of a store's regions; and new photos taken the way a store was made."""
+"""Fewer features per region, by principal components; new photos -> regions, the way a store was made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from lesa.errors import LesaError
 from lesa.files import replacing
-from lesa.images import Preprocessing, open_photo, prepare
+from lesa.images import Preprocessing, open_photo, to_pixels
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.backbones import load_backbone
-from lesa.learn.regions.graphs import Run, run_on
+from lesa.learn.regions.graphs import RunBackbone, run_on
 from lesa.learn.regions.store import RegionStore, StoreWriter, read_manifest
 
 FILE = "projection.safetensors"
@@ -65,9 +65,9 @@ def project(
     projection, kept = fit(_batches(store, rows, lambda done: progress(done, total)), size)
     with replacing(folder / FILE) as temporary:
         save_file({"mean": projection.mean_D, "components": projection.components}, temporary)
-    about = {key: store.about[key] for key in ("backbone", "preprocessing", "grid")}
+    manifest = {key: store.manifest[key] for key in ("backbone", "preprocessing", "grid")}
     learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": kept}
-    with StoreWriter(folder, {**about, "size": size, "projection": learned}) as writer:
+    with StoreWriter(folder, {**manifest, "size": size, "projection": learned}) as writer:
         for name, reason in store.failed().items():
             writer.fail(name, reason)
         for regions_BRD in _batches(store, np.arange(len(store)), lambda done: progress(len(rows) + done, total)):
@@ -77,7 +77,7 @@ def project(
 
 
 def _refuse(store: RegionStore, folder: Path, size: int, photos: int) -> None:
-    if store.about["projection"] is not None:
+    if store.manifest["projection"] is not None:
         raise LesaError(f"{store.folder} is projected already: project the store that it was made from")
     if (folder / "manifest.json").exists():
         if read_manifest(folder)["complete"]:
@@ -135,7 +135,7 @@ def read_projection(folder: Path | str) -> Projection | None:
     """Read the projection of a store; none if it holds the backbone's own features.
 
     Raises:
-        LesaError: the folder is no store, or the projection's file is missing or damaged.
+        LesaError: the folder is not a store, or the projection's file is missing or damaged.
     """
     folder = Path(folder)
     if read_manifest(folder)["projection"] is None:
@@ -151,14 +151,14 @@ def backbone_of(folder: Path | str) -> Backbone:
     """Return the backbone that a store was made with, with the store's preprocessing.
 
     Raises:
-        LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
+        LesaError: the folder is not a store, its backbone cannot be loaded, or has other weights now.
     """
-    about = read_manifest(folder)
-    source = about["backbone"]
+    manifest = read_manifest(folder)
+    source = manifest["backbone"]
     backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
     if backbone.fingerprint() != source["fingerprint"]:
         raise LesaError(f"the weights of {source['spec']} are not those that {folder} was made with: extract again")
-    return replace(backbone, preprocessing=Preprocessing.from_dict(about["preprocessing"]))
+    return replace(backbone, preprocessing=Preprocessing.from_dict(manifest["preprocessing"]))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Extractor:
     """How photos become pixels."""
     grid: tuple[int, int]
     """Rows and columns of the regions."""
-    run: Run
+    run: RunBackbone
     """The backbone: pixels -> regions."""
     projection: Projection | None
     """What follows it, if anything."""
@@ -179,18 +179,18 @@ class Extractor:
         """Load what a store's manifest names.
 
         Raises:
-            LesaError: the folder is no store, its backbone cannot be loaded, or has other weights now.
+            LesaError: the folder is not a store, its backbone cannot be loaded, or has other weights now.
         """
-        about, backbone = read_manifest(folder), backbone_of(folder)
+        manifest, backbone = read_manifest(folder), backbone_of(folder)
         run = run_on(backbone, device)
-        return cls(backbone.preprocessing, (about["grid"][0], about["grid"][1]), run, read_projection(folder))
+        return cls(backbone.preprocessing, (manifest["grid"][0], manifest["grid"][1]), run, read_projection(folder))
 
     def regions(self, photos: Sequence[Path]) -> NDArray[np.float32]:
         """Return the regions of image files: float32 `B, R, D`.
 
         Raises:
-            LesaError: a file is no photo.
+            LesaError: a file is not a photo.
         """
-        pixels = np.stack([prepare(open_photo(photo), self.preprocessing) for photo in photos])
+        pixels = np.stack([to_pixels(open_photo(photo), self.preprocessing) for photo in photos])
         regions_BRD = self.run(pixels)
         return regions_BRD if self.projection is None else self.projection.apply(regions_BRD)

@@ -1,8 +1,8 @@
 """The region-feature store: photos -> regions on the disk, written shard by shard, resumed, read by memory map.
 
-A store is a folder. `manifest.json` says what it holds and is the commit point; `names.txt` names the rows, one a line;
-`failed.jsonl` lists photos that could not be read; `shard-00000.f16` ... are raw little-endian half precision, R x D
-numbers a row. What lies beyond the manifest's counts was not committed and is dropped on resuming.
+A store is a folder. `manifest.json` says what it holds and is the commit point. `names.txt` names the rows, one per
+line. `failed.jsonl` lists photos that could not be read. `shard-00000.f16` and so on are raw little-endian half
+precision, R x D numbers per row. What lies beyond the manifest's counts was not committed; resuming drops it.
 """
 
 import itertools
@@ -25,38 +25,38 @@ PART = "shard.part"
 
 
 class RegionStore:
-    """A finished store, opened for reading: a row of R x D half-precision features a photo."""
+    """A finished store, opened for reading: a row of R x D half-precision features per photo."""
 
-    def __init__(self, folder: Path, about: dict[str, Any], names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], names: Sequence[str]) -> None:
         self.folder = folder
-        self.about = about
+        self.manifest = manifest
         self.names = tuple(names)
-        self.grid: tuple[int, int] = (about["grid"][0], about["grid"][1])
-        self.size: int = about["size"]
+        self.grid: tuple[int, int] = (manifest["grid"][0], manifest["grid"][1])
+        self.size: int = manifest["size"]
         self._rows = {name: row for row, name in enumerate(self.names)}
-        self._starts = np.cumsum([0, *about["shards"]])
-        self._shards = [self._map(i, rows) for i, rows in enumerate(about["shards"])]
+        self._starts = np.cumsum([0, *manifest["shards"]])
+        self._shards = [self._map(i, rows) for i, rows in enumerate(manifest["shards"])]
 
     @classmethod
     def open(cls, folder: Path | str) -> "RegionStore":
         """Open a store.
 
         Raises:
-            LesaError: the folder is no store, is of another version, is unfinished, empty or damaged.
+            LesaError: the folder is not a store, is of another version, is unfinished, empty or damaged.
         """
         folder = Path(folder)
-        about = read_manifest(folder)
-        if not about["complete"]:
-            raise LesaError(f"{folder} is not finished ({about['rows']} photos so far): run the same command again")
-        if not about["rows"]:
+        manifest = read_manifest(folder)
+        if not manifest["complete"]:
+            raise LesaError(f"{folder} is not finished ({manifest['rows']} photos so far): run the same command again")
+        if not manifest["rows"]:
             raise LesaError(f"{folder} holds no photo: {folder / 'failed.jsonl'} says why")
-        names = read_names(folder)
-        if len(names) != about["rows"]:
-            raise LesaError(f"{folder / 'names.txt'} has {len(names)} names for {about['rows']} rows: extract again")
-        return cls(folder, about, names)
+        names = _read_names(folder)
+        if len(names) != manifest["rows"]:
+            raise LesaError(f"{folder / 'names.txt'} has {len(names)} names for {manifest['rows']} rows: extract again")
+        return cls(folder, manifest, names)
 
     def _map(self, number: int, rows: int) -> NDArray[np.float16]:
-        path = self.folder / shard_name(number)
+        path = self.folder / _shard_name(number)
         shape = (rows, self.grid[0] * self.grid[1], self.size)
         expected = int(np.prod(shape)) * DTYPE.itemsize
         found = path.stat().st_size if path.exists() else 0
@@ -107,7 +107,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     """Read what a store says about itself.
 
     Raises:
-        LesaError: the folder is no store, or one of another version.
+        LesaError: the folder is not a store, or one of another version.
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
@@ -115,7 +115,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     return read_format(path, FORMAT, "extract again")
 
 
-def read_names(folder: Path) -> list[str]:
+def _read_names(folder: Path) -> list[str]:
     """Return the names of a store's rows. Only a line feed parts them: file names may hold any other sign."""
     return (folder / "names.txt").read_bytes().decode().split("\n")[:-1]
 
@@ -126,7 +126,7 @@ def read_failed(folder: Path) -> list[tuple[str, str]]:
     return [(entry["name"], entry["reason"]) for entry in map(json.loads, lines)]
 
 
-def shard_name(number: int) -> str:
+def _shard_name(number: int) -> str:
     """Return the file name of a shard."""
     return f"shard-{number:05d}.f16"
 
@@ -145,19 +145,19 @@ class StoreWriter:
         LesaError: the folder holds a store of something else.
     """
 
-    def __init__(self, folder: Path | str, about: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | str, manifest: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._about = self._begin(about)
+        self._manifest = self._begin(manifest)
         self._drop_uncommitted()
-        self._seen = {*read_names(self.folder), *(name for name, _ in read_failed(self.folder))}
+        self._seen = {*_read_names(self.folder), *(name for name, _ in read_failed(self.folder))}
         self._names: list[str] = []
         self._failed: list[dict[str, str]] = []
         self._part: IO[bytes] | None = None
 
-    def _begin(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def _begin(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         # Through JSON, so that tuples compare as the lists they become.
-        fixed: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **about, "dtype": "float16"}))
+        fixed: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **manifest, "dtype": "float16"}))
         if not (self.folder / "manifest.json").exists():
             self._refuse_other_files()
             counts = {"rows": 0, "failed": 0, "names_bytes": 0, "failed_bytes": 0, "shards": [], "complete": False}
@@ -174,22 +174,22 @@ class StoreWriter:
         return there
 
     def _refuse_other_files(self) -> None:
-        there = [name for name in ("names.txt", "failed.jsonl", shard_name(0)) if (self.folder / name).exists()]
+        there = [name for name in ("names.txt", "failed.jsonl", _shard_name(0)) if (self.folder / name).exists()]
         if there:
-            raise LesaError(f"{self.folder} is no region store but holds {', '.join(there)}: give another folder")
+            raise LesaError(f"{self.folder} is not a region store but holds {', '.join(there)}: give another folder")
 
     def _drop_uncommitted(self) -> None:
         for file_name, size in (
-            ("names.txt", self._about["names_bytes"]),
-            ("failed.jsonl", self._about["failed_bytes"]),
+            ("names.txt", self._manifest["names_bytes"]),
+            ("failed.jsonl", self._manifest["failed_bytes"]),
         ):
             path = self.folder / file_name
             path.touch()
             if path.stat().st_size < size:
                 raise LesaError(f"{path} is shorter than {size} bytes: delete {self.folder} and extract again")
             os.truncate(path, size)
-        for number in itertools.count(len(self._about["shards"])):
-            path = self.folder / shard_name(number)
+        for number in itertools.count(len(self._manifest["shards"])):
+            path = self.folder / _shard_name(number)
             if not path.exists():
                 break
             path.unlink()
@@ -197,12 +197,12 @@ class StoreWriter:
     @property
     def rows(self) -> int:
         """Photos written so far, the uncommitted ones too."""
-        return int(self._about["rows"]) + len(self._names)
+        return int(self._manifest["rows"]) + len(self._names)
 
     @property
     def failures(self) -> int:
         """Photos that could not be read so far."""
-        return int(self._about["failed"]) + len(self._failed)
+        return int(self._manifest["failed"]) + len(self._failed)
 
     def __contains__(self, name: str) -> bool:
         """Whether the photo was done before, well or not."""
@@ -222,7 +222,7 @@ class StoreWriter:
                 self._part = (self.folder / PART).open("wb")
             self._part.write(regions_RD.astype(DTYPE).data)
             self._names.append(name)
-            if len(self._names) == self._about["photos_per_shard"]:
+            if len(self._names) == self._manifest["photos_per_shard"]:
                 self.commit()
 
     def fail(self, name: str, reason: str) -> None:
@@ -231,18 +231,18 @@ class StoreWriter:
 
     def commit(self, *, complete: bool = False) -> None:
         """Bring to the disk what was added since the last commit; the manifest comes last."""
-        about = self._about
+        manifest = self._manifest
         if self._part is not None:
             _sync(self._part)
             self._part.close()
-            (self.folder / PART).replace(self.folder / shard_name(len(about["shards"])))
-            about["shards"].append(len(self._names))
+            (self.folder / PART).replace(self.folder / _shard_name(len(manifest["shards"])))
+            manifest["shards"].append(len(self._names))
             self._part = None
-        about["names_bytes"] = self._extend("names.txt", self._names)
-        about["failed_bytes"] = self._extend("failed.jsonl", [json.dumps(entry) for entry in self._failed])
-        about["rows"], about["failed"] = self.rows, self.failures
-        about["complete"] = complete
-        write_json(self.folder / "manifest.json", about)
+        manifest["names_bytes"] = self._extend("names.txt", self._names)
+        manifest["failed_bytes"] = self._extend("failed.jsonl", [json.dumps(entry) for entry in self._failed])
+        manifest["rows"], manifest["failed"] = self.rows, self.failures
+        manifest["complete"] = complete
+        write_json(self.folder / "manifest.json", manifest)
         self._names.clear()
         self._failed.clear()
 

@@ -22,7 +22,7 @@ SIDE = 192
 GRID = (6, 6)
 """Rows and columns of its regions."""
 SIZE = 256
-"""D, features a region: the teacher's first principal components."""
+"""D, features per region: the teacher's first principal components."""
 STEM, FIRST, LAST = 24, 16, 512
 """Channels of the first two convolutions, in front of the blocks, and in front of the last layer."""
 BLOCKS = (
@@ -51,7 +51,7 @@ class Block(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
             nn.ReLU6(),
-            *filtered(hidden, hidden, stride, groups=hidden),
+            *_filtered(hidden, hidden, stride, groups=hidden),
             nn.Conv2d(hidden, out, 1),
         )
         self.residual = stride == 1 and channels == out
@@ -68,7 +68,7 @@ class Student(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            *filtered(3, STEM, 2), *filtered(STEM, STEM, 1, groups=STEM), nn.Conv2d(STEM, FIRST, 1)
+            *_filtered(3, STEM, 2), *_filtered(STEM, STEM, 1, groups=STEM), nn.Conv2d(STEM, FIRST, 1)
         )
         self.blocks = nn.Sequential(*(Block(*shape) for _, *shape in BLOCKS))
         self.last = nn.Sequential(nn.Conv2d(BLOCKS[-1][3], LAST, 1), nn.ReLU6(), nn.Conv2d(LAST, SIZE, 1))
@@ -79,7 +79,7 @@ class Student(nn.Module):
         return regions
 
 
-def filtered(channels: int, out: int, stride: int, groups: int = 1) -> list[nn.Module]:
+def _filtered(channels: int, out: int, stride: int, groups: int = 1) -> list[nn.Module]:
     """Return a 3 x 3 convolution, padded as TensorFlow pads, with its ReLU6."""
     padding = nn.ZeroPad2d((0, 1, 0, 1) if stride == 2 else 1)
     return [padding, nn.Conv2d(channels, out, 3, stride, groups=groups), nn.ReLU6()]

@@ -1,11 +1,11 @@
 // Results as files, in the formats of `lesa tag` and `lesa search`.
 
-/** Return tagged photos as JSON Lines: an object a photo. */
+/** Return tagged photos as JSON Lines: one object per photo. */
 export function tagLines(photos) {
   return photos.map(({ name, size, tags }) => JSON.stringify({ photo: name, size, tags: tags.map(withoutMap) }) + "\n").join("")
 }
 
-/** Return tagged photos as CSV: a row a tag. */
+/** Return tagged photos as CSV: one row per tag. */
 export function tagRows(photos) {
   const calibrated = photos.some(({ tags }) => tags.some((tag) => tag.probability !== null))
   const header = ["photo", "label", "score", "seen", "left", "top", "right", "bottom"]

@@ -298,7 +298,7 @@ def train(
     grid: tuple[int, int] | None = None,
     of_probabilities: bool = False,
 ) -> tuple[Variables, list[float]]:
-    """A step a batch (regions, targets) with the paper's loss and optimiser; also the loss before each step."""
+    """One step per batch (regions, targets) with the paper's loss and optimiser; also the loss before each step."""
     optimiser, losses = RMSProp(), []
     for regions_BRD, targets_BC in batches:
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.small_run import make_collection, make_run
 from lesa.bundle import with_calibration
 from lesa.calibration import Calibration
 from lesa.cli.serve import listen, make_server
@@ -18,11 +19,10 @@ from lesa.learn.export import export_run
 from lesa.tagger import Tagger
 from lesa.web.limits import Limits
 from lesa.web.service import Service
-from small_run import make_collection, make_run
 
 BOUNDARY = "a-line-that-no-photo-holds"
 CALIBRATION = Calibration(
-    slope=1, level=0, bias=0.1, seen=-0.2, labels={"cat": 0.5, "flag": -0.5}, threshold=0.4, found={}
+    slope=1, photo_factor=0, bias=0.1, seen_bias=-0.2, labels={"cat": 0.5, "flag": -0.5}, threshold=0.4, report={}
 )
 PATIENCE = 60
 """Seconds after which a request that hangs fails."""
