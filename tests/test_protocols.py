@@ -216,7 +216,7 @@ def test_a_report_survives_json(rules: str) -> None:
 
 def test_a_report_of_another_version_is_refused() -> None:
     values = evaluate(SCORES, TARGETS, k=(1,)).to_dict()
-    with pytest.raises(LesaError, match="no report of this version: images, pictures"):
+    with pytest.raises(LesaError, match="not a report of this version: images, pictures"):
         Report.from_dict({**{k: v for k, v in values.items() if k != "images"}, "pictures": 3})
 
 
