@@ -360,11 +360,15 @@ def test_a_calibrated_bundle_shows_probabilities(browser: "Browser", collection:
             page.fill("#labels", "red car\nmoon")
             page.click("#again")
             api.expect(page.locator(".tags button")).to_have_count(2)
-            api.expect(page.locator("#composed")).to_have_text("Put together from their words, roughly: red car.")
+            api.expect(page.locator("#composed")).to_have_text(
+                "The vectors of these labels are put together from their words, so they are rough: red car."
+            )
             page.click("nav a >> text=Search")
             page.fill("#words", "red car")
             page.click("#query button")
-            api.expect(page.locator("#search-status")).to_contain_text("The words were put together, roughly.")
+            api.expect(page.locator("#search-status")).to_contain_text(
+                "Their vector is put together from the single words"
+            )
             page.fill("#words", "moon")
             page.click("#query button")
             api.expect(page.locator("#search-status")).to_contain_text("“moon”")
@@ -375,7 +379,7 @@ def test_probabilities_are_shown_in_per_cent(page: "Page") -> None:
     shown = page.evaluate(
         """async () => {
           const { scoreText } = await import("/card.js")
-          return [scoreText({ score: 1.234, probability: 0.876 }), scoreText({ score: 1.234, probability: null })]
+          return [scoreText({ score: 1.234, probability: 0.876 }), scoreText({ score: 1.234 })]
         }"""
     )
     assert shown == ["88 %", "1.23"]

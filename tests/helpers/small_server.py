@@ -1,4 +1,4 @@
-"""A real server over a small bundle and its index, on a free port, and requests to it as any client makes them."""
+"""A real server with a small bundle and its index, on a free port, and requests to it as any client makes them."""
 
 import http.client
 import json
@@ -25,12 +25,12 @@ CALIBRATION = Calibration(
     slope=1, photo_factor=0, bias=0.1, seen_bias=-0.2, labels={"cat": 0.5, "flag": -0.5}, threshold=0.4, report={}
 )
 PATIENCE = 60
-"""Seconds after which a request that hangs fails."""
+"""Seconds after which a request without an answer fails."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The server's answer to a request."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Client:
-    """Asks the server at a port."""
+    """Sends requests to the server at a port."""
 
     port: int
 
@@ -60,15 +60,15 @@ class Client:
     def tag(
         self, photos: Sequence[tuple[str, bytes]] = (), headers: dict[str, str] | None = None, **fields: Any
     ) -> Answer:
-        body, about = form(photos, fields)
-        return self.ask("POST", "/v1/tag", body, about | (headers or {}))
+        body, kind = form(photos, fields)
+        return self.ask("POST", "/v1/tag", body, kind | (headers or {}))
 
     def search(self, asked: Any) -> Answer:
         return self.ask("POST", "/v1/search", json.dumps(asked).encode(), {"content-type": "application/json"})
 
 
 def form(photos: Sequence[tuple[str, bytes]], fields: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """Return a multipart body and its header; a value that is a list becomes fields of one name."""
+    """Return a multipart body and its header; a value that is a list becomes several fields of the same name."""
     parts = [
         f'name="{name}"\r\n\r\n{each}'.encode()
         for name, value in fields.items()
@@ -83,7 +83,7 @@ def form(photos: Sequence[tuple[str, bytes]], fields: dict[str, Any]) -> tuple[b
 def make_small_bundle(folder: Path) -> None:
     """Write photos, vectors, `small.lesa` and `photos.index` below a folder.
 
-    Beside them `calibrated.lesa`, which composes phrases as the package's bundle does, and `calibrated.index`.
+    Also write `calibrated.lesa`, which composes phrases as the package's bundle does, and `calibrated.index`.
     """
     make_collection(folder)
     run = make_run(folder, folder / "run")
@@ -103,7 +103,7 @@ def serving(
     calibrated: bool = False,
     vectors: Sequence[str] = (),
 ) -> Iterator[Client]:
-    """Serve what `make_small_bundle` wrote as `lesa serve` does, in a thread."""
+    """Serve a bundle that `make_small_bundle` wrote, as `lesa serve` does, in a thread."""
     bundle, index = ("calibrated.lesa", "calibrated.index") if calibrated else ("small.lesa", "photos.index")
     tagger = Tagger(folder / bundle, vectors)
     service = Service(tagger, Index(folder / index, tagger) if indexed else None, limits, vectors)

@@ -1,4 +1,4 @@
-"""`lesa serve`: a page and an HTTP interface over a bundle, on this computer."""
+"""`lesa serve`: a page and an HTTP interface for a bundle, on this computer."""
 
 import ipaddress
 import os
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import bundle_option
+from lesa.cli.options import PATH, bundle_option
 from lesa.errors import LesaError
 
 if TYPE_CHECKING:
@@ -20,22 +20,32 @@ if TYPE_CHECKING:
 
     from lesa.web.service import Service
 
-PATH = click.Path(path_type=Path)
-NEEDED = ("starlette", "uvicorn", "python_multipart")
+NEEDED = ("fastapi", "uvicorn", "python_multipart")
 """The libraries of the extra `web`."""
 PATIENCE = 3
-"""Seconds that requests have to end when the server is stopped."""
+"""Seconds for open requests to end when the server is stopped."""
 
 
 @click.command()
 @bundle_option
-@click.option("--index", type=PATH, help="What `lesa index` wrote with this bundle: then the page searches, too.")
+@click.option(
+    "--index", type=PATH, help="The index that `lesa index` made with this bundle; with it, the page can also search."
+)
 @click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; this computer's only by default."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; by default, only this computer reaches it.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8750, show_default=True, help="0 takes a free one.")
-@click.option("--allow-host", "hosts", multiple=True, help="Another name of the server. May be repeated.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8750,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--allow-host", "hosts", multiple=True, help="Another name or address of the server. May be repeated.")
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
 def serve(
     bundle: Path,
@@ -46,9 +56,10 @@ def serve(
     hosts: tuple[str, ...],
     browse: bool,
 ) -> None:
-    """A local page: drop photos, type words, see tags and where they come from; search an index. Nothing is sent out.
+    """A local page: drop photos, type words, see tags and their places in the photo; search an index.
 
-    The same server answers programs: POST /v1/tag, POST /v1/search, GET /health; /openapi.json describes them.
+    Photos and words are sent to no other server. Programs can use the same server: POST /v1/tag, POST /v1/search,
+    GET /health; /openapi.json describes the requests and answers.
 
     \b
     Example:
@@ -70,16 +81,16 @@ def serve(
         url = page_url(host, listener.getsockname()[1])
         click.echo(f"lesa: {url} serves {bundle.name}; stop it with Ctrl+C")
         if not is_loopback(host):
-            click.echo("lesa: anyone who reaches this address can use it and see photos of the index", err=True)
+            click.echo("lesa: anyone who reaches this address can use it and see the photos of the index", err=True)
         if browse:
-            # The socket listens already: the browser waits until the server takes the connection. A browser of the
-            # console returns only when it is left.
+            # The socket listens already: the browser waits until the server takes the connection. A browser in the
+            # terminal returns only when people leave it, so it runs in a thread.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         make_server(service, names).run(sockets=[listener])
 
 
 def make_server(service: "Service", hosts: Collection[str]) -> "uvicorn.Server":
-    """Return what serves, on a socket that it is given, a service that may be called by these names and addresses."""
+    """Return a server of a service, for sockets that its `run` gets; `hosts` are its names and addresses."""
     import uvicorn
 
     from lesa.web.app import make_app
@@ -99,7 +110,7 @@ def parse_host(host: str) -> str:
     """Return a name or address of the server as the guard compares it, without a port.
 
     Raises:
-        LesaError: it is none.
+        LesaError: it is not a name or an address.
     """
     from lesa.web.guard import host_name
 
@@ -110,7 +121,7 @@ def parse_host(host: str) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a socket that listens at an address and port.
 
     Raises:
         LesaError: the port is taken, or there is no such address.
@@ -122,14 +133,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise LesaError(f"cannot listen on {host!r} ({error}): give an address of this computer with --host") from None
     try:
         if os.name == "posix":
-            # Else a port could not be taken again for a minute after a server stopped; on Windows it means to share it.
+            # Without it, a port cannot be used for a minute after a server stopped. On Windows it would share the port.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen()
     except OSError as error:
         listener.close()
         raise LesaError(
-            f"cannot listen on port {port} of {host} ({error.strerror}): stop what uses it, or give another with --port"
+            f"cannot listen on port {port} of {host} ({error.strerror}): stop what uses it, or give another one "
+            "with --port"
         ) from None
     return listener
 

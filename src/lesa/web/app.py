@@ -1,33 +1,41 @@
-"""The HTTP interface: routes, and how requests are read. What they ask for is done by `lesa.web.service`."""
+"""The HTTP interface: its routes, and how requests are read. The work itself is done by `lesa.web.service`."""
 
 import json
-import math
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Path as PathField
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData
+from starlette.datastructures import UploadFile as SentFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lesa import __version__
-from lesa.errors import LesaError, did_you_mean
+from lesa.errors import LesaError
 from lesa.tagger import Labels
 from lesa.web.guard import Guard, answer, problem
-from lesa.web.openapi import document
+from lesa.web.models import (
+    AboutAnswer,
+    ErrorAnswer,
+    HealthAnswer,
+    SearchAnswer,
+    SearchRequest,
+    TagAnswer,
+    TagRequest,
+    one_sentence,
+)
 from lesa.web.service import GONE, Json, Service
 
 STATIC = Path(__file__).parent / "static"
-FIELDS = ("photos", "ids", "labels", "top", "threshold")
-"""Of the form that `/v1/tag` takes."""
-TOP_TAGS, TOP_PHOTOS = 5, 12
 FORM = "multipart/form-data"
+LISTS = ("photos", "ids", "labels")
+"""Fields of the form that may be sent several times."""
 CACHED = {"cache-control": "private, max-age=600"}
 
 
@@ -35,181 +43,181 @@ def make_app(service: Service, hosts: Collection[str] = ()) -> ASGIApp:
     """Return the application (ASGI).
 
     Args:
-        service: what does the work.
+        service: does the work.
         hosts: names and addresses, besides loopback, that the server may be called by.
     """
-    routes = [
-        Route("/health", health),
-        Route("/openapi.json", openapi),
-        Route("/v1/about", about),
-        Route("/v1/tag", tag, methods=["POST"]),
-        Route("/v1/search", search, methods=["POST"]),
-        Route("/v1/thumbnails/{id}", thumbnail),
-        Mount("/", StaticFiles(directory=STATIC, html=True)),
-    ]
-    handlers: dict[Any, Any] = {
-        LesaError: mistake,
-        HTTPException: refused,
-        ClientDisconnect: left,
-        Exception: failed,
-    }
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = FastAPI(
+        title="lesa serve",
+        version=__version__,
+        description="Tags for photos by any words, with the place of each; photos of an index by any words.",
+        # Both load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        # Settings of the environment could send facts about requests elsewhere.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        responses={"default": {"model": ErrorAnswer, "description": "What is wrong, where, and what to do."}},
+        exception_handlers={
+            LesaError: _refuse_mistake,
+            ValidationError: _refuse_field,
+            HTTPException: _refuse_request,
+            ClientDisconnect: _answer_nobody,
+            Exception: _admit_failure,
+        },
+    )
     app.state.service = service
+    app.include_router(router)
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
     return Guard(app, hosts, service.limits)
 
 
-async def health(request: Request) -> Response:
-    """Say that the server runs."""
-    return answer({"status": "ok", "version": __version__})
-
-
-async def openapi(request: Request) -> Response:
-    """Describe the interface."""
-    return answer(document(_service(request).limits))
-
-
-async def about(request: Request) -> Response:
-    """Say what is served."""
-    return answer(_service(request).about())
-
-
-async def tag(request: Request) -> Response:
-    """Tag photos: uploaded ones, and ones that the server holds."""
-    service = _service(request)
-    limits = service.limits
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise HTTPException(415, f"send a form ({FORM}): see /openapi.json")
-    form = request.form(max_files=limits.photos, max_fields=limits.ids + len(FIELDS), max_part_size=limits.text)
-    async with form as fields:
-        return answer(await run_in_threadpool(_tag, service, fields))
-
-
-async def search(request: Request) -> Response:
-    """Search the index."""
-    service = _service(request)
-    asked = _asked(await _body(request, service.limits.text))
-    top = _whole(asked.get("top", TOP_PHOTOS), service.limits.top)
-    return answer(await run_in_threadpool(service.search, asked["words"], top))
-
-
-async def thumbnail(request: Request) -> Response:
-    """Show a photo that a search found."""
-    content = await run_in_threadpool(_service(request).thumbnail, request.path_params["id"])
-    if content is None:
-        return problem(404, "no search found a photo of this id lately: search again")
-    return Response(content, media_type="image/jpeg", headers=CACHED)
-
-
-async def mistake(request: Request, error: LesaError) -> Response:
-    """Answer what cannot be done as asked. Where the server's files lie is nobody's business."""
-    return problem(422, _service(request).without_paths(str(error)))
-
-
-async def refused(request: Request, error: HTTPException) -> Response:
-    """Answer what is not a request of this interface."""
-    return problem(error.status_code, error.detail, dict(error.headers or {}))
-
-
-async def left(request: Request, error: ClientDisconnect) -> Response:
-    """Answer nobody: the client went before its request was whole."""
-    return Response(status_code=400)
-
-
-async def failed(request: Request, error: Exception) -> Response:
-    """Answer what is a mistake of ours; the server's log has the details."""
-    return problem(500, "the server made a mistake: its window says which")
-
-
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
 
-def _tag(service: Service, fields: FormData) -> Json:
-    """Tag what a form asks for; a photo that cannot be read has an error, the rest is done."""
-    if unknown := [name for name in fields if name not in FIELDS]:
-        raise LesaError(f"there is no field {unknown[0]!r}: {did_you_mean(unknown[0], FIELDS)}")
-    uploads = [each for each in fields.getlist("photos") if isinstance(each, UploadFile)]
-    ids = _texts(fields, "ids")
-    if not uploads and not ids:
+Served = Annotated[Service, Depends(_service)]
+
+
+async def _read_form(request: Request, service: Served) -> AsyncIterator[TagRequest]:
+    """Yield the form of `/v1/tag`; its files are closed afterwards.
+
+    FastAPI's own form parameters do not fit: the limits are those of this server, and only forms of one type are read.
+    """
+    limits = service.limits
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise HTTPException(415, f"send a form ({FORM}): see /openapi.json")
+    form = request.form(
+        max_files=limits.photos, max_fields=limits.ids + len(TagRequest.model_fields), max_part_size=limits.text
+    )
+    async with form as fields:
+        yield TagRequest.model_validate(_given(fields), context=limits)
+
+
+def _given(fields: FormData) -> Json:
+    return {name: fields.getlist(name) if name in LISTS else fields[name] for name in fields}
+
+
+async def _read_search(request: Request, service: Served) -> SearchRequest:
+    """Return the JSON of `/v1/search`; a body that is too large is not read to its end."""
+    most, body = service.limits.text, bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise HTTPException(413, f"the search is larger than the limit of {most} bytes: send fewer words")
+    try:
+        return SearchRequest.model_validate(json.loads(body), context=service.limits)
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("top",):
+            raise
+    except (ValueError, RecursionError):
+        pass
+    raise HTTPException(400, 'send JSON with words to search for: {"words": "red car", "top": 12}')
+
+
+def _body(model: type[BaseModel], media: str) -> Json:
+    """Return how `/openapi.json` describes the body of a request that we read ourselves."""
+    return {"requestBody": {"required": True, "content": {media: {"schema": model.model_json_schema()}}}}
+
+
+router = APIRouter()
+
+
+@router.head("/health", include_in_schema=False)
+@router.get("/health", summary="Whether the server runs.", name="health", response_model=HealthAnswer)
+async def _health() -> Response:
+    return answer({"status": "ok", "version": __version__})
+
+
+@router.head("/v1/about", include_in_schema=False)
+@router.get(
+    "/v1/about",
+    summary="The bundle, its labels, the index, the limits.",
+    name="about",
+    response_model=AboutAnswer,
+)
+async def _about(service: Served) -> Response:
+    return answer(service.about())
+
+
+@router.post(
+    "/v1/tag",
+    summary="Tags for photos that are uploaded, and for photos whose codes the server holds under an id.",
+    name="tag",
+    response_model=TagAnswer,
+    openapi_extra=_body(TagRequest, FORM),
+)
+def _tag(service: Served, asked: Annotated[TagRequest, Depends(_read_form)]) -> Response:
+    if not asked.photos and not asked.ids:
         raise LesaError("there is no photo to tag: send at least one in the field 'photos', or an id in 'ids'")
-    if len(ids) > service.limits.ids:
-        raise LesaError(f"{len(ids)} ids were given, more than the limit of {service.limits.ids}")
-    lines = [line.strip() for text in _texts(fields, "labels") for line in text.splitlines()]
+    if len(asked.ids) > service.limits.ids:
+        raise LesaError(f"{len(asked.ids)} ids were given, more than the limit of {service.limits.ids}")
+    lines = [line.strip() for text in asked.labels for line in text.splitlines()]
     labels = service.labels([line for line in lines if line])
-    limits = _choice(service, fields, own=not any(lines))
-    tagged = [_upload(service, each, labels, *limits) for each in uploads]
-    held = [service.tags(each, labels, *limits) or {"id": each, "error": GONE, "gone": True} for each in ids]
-    return {"labels": len(labels.names), "composed": list(labels.composed), "photos": tagged + held}
+    service.tagger.check_threshold(asked.threshold)
+    top, threshold = service.tagger.limits(labels, asked.top, asked.threshold)
+    limits = top or service.limits.top, threshold
+    tagged = [_upload(service, each, labels, *limits) for each in asked.photos]
+    held = [service.tags(each, labels, *limits) or {"id": each, "error": GONE, "gone": True} for each in asked.ids]
+    return answer({"labels": len(labels.names), "composed": list(labels.composed), "photos": tagged + held})
 
 
-def _choice(service: Service, fields: FormData, own: bool) -> tuple[int, float | None]:
-    """Return how many tags a photo gets at most, and the least probability or score of a tag, as `lesa tag` does."""
-    top, threshold = fields.get("top") or None, _number(fields.get("threshold"))
-    calibration = service.tagger.bundle.calibration
-    if calibration and threshold is not None and not 0 <= threshold <= 1:
-        raise LesaError(f"threshold is {threshold:g}: the bundle is calibrated, send a probability from 0 to 1")
-    if top is not None:
-        return _whole(top, service.limits.top), threshold
-    # It was found for the bundle's own labels.
-    if calibration and threshold is None and own:
-        threshold = calibration.threshold
-    return TOP_TAGS if threshold is None else service.limits.top, threshold
+@router.post(
+    "/v1/search",
+    summary="Photos of the index by any words.",
+    name="search",
+    response_model=SearchAnswer,
+    openapi_extra=_body(SearchRequest, "application/json"),
+)
+def _search(service: Served, asked: Annotated[SearchRequest, Depends(_read_search)]) -> Response:
+    return answer(service.search(asked.words, asked.top))
 
 
-def _upload(service: Service, file: UploadFile, labels: Labels, top: int, threshold: float | None) -> Json:
-    # A name is what an answer calls the photo. It is never a path.
+@router.head("/v1/thumbnails/{id}", include_in_schema=False)
+@router.get(
+    "/v1/thumbnails/{id}",
+    summary="A small picture of a photo that a search found.",
+    name="thumbnail",
+    response_class=Response,
+    responses={200: {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
+)
+def _thumbnail(service: Served, key: Annotated[str, PathField(alias="id", description="From a search.")]) -> Response:
+    content = service.thumbnail(key)
+    if content is None:
+        return problem(404, "no recent search found a photo of this id: search again")
+    return Response(content, media_type="image/jpeg", headers=CACHED)
+
+
+def _upload(service: Service, file: SentFile, labels: Labels, top: int, threshold: float | None) -> Json:
+    """Tag one photo; if it cannot be read, return its error, so that the others are tagged."""
+    # The name is only repeated in the answer. It is never a path.
     name = (file.filename or "photo")[:255]
     try:
-        # No more than tells that it is too large.
+        # One byte more than the limit tells that the photo is too large.
         key = service.upload(file.file.read(service.limits.photo + 1), name)
     except LesaError as error:
         return {"name": name, "error": str(error)}
     return {"name": name} | (service.tags(key, labels, top, threshold) or {"id": key, "error": GONE, "gone": True})
 
 
-def _texts(fields: FormData, name: str) -> list[str]:
-    values = fields.getlist(name)
-    if not all(isinstance(value, str) for value in values):
-        raise LesaError(f"the field {name!r} is a file: send it as text")
-    return [str(value) for value in values]
+async def _refuse_mistake(request: Request, error: LesaError) -> Response:
+    """Answer a request that cannot be done, without paths of the server's files."""
+    service = await _service(request)
+    return problem(422, service.without_paths(str(error)))
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Return the body of a request; one that is larger than `most` bytes is not read to its end."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, f"a search has at most {most} bytes: send fewer words")
-    return bytes(body)
+async def _refuse_field(request: Request, error: ValidationError) -> Response:
+    service = await _service(request)
+    return problem(422, one_sentence(error, service.limits))
 
 
-def _asked(body: bytes) -> Json:
-    """Return the JSON of a search."""
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict) or not isinstance(asked.get("words"), str) or not asked["words"].strip():
-        raise HTTPException(400, 'send JSON with words to search for: {"words": "red car", "top": 12}')
-    return {**asked, "words": asked["words"].strip()}
+async def _refuse_request(request: Request, error: HTTPException) -> Response:
+    return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 
-def _whole(value: Any, most: int) -> int:
-    text = str(value)
-    if not (text.isdecimal() and text.isascii() and len(text) < 10 and 1 <= int(text) <= most):
-        raise LesaError(f"top is {text[:20]!r}, expected a whole number from 1 to {most}")
-    return int(text)
+async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
+    """End a request whose client has left before all of it was sent."""
+    return Response(status_code=400)
 
 
-def _number(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (ValueError, TypeError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise LesaError(f"threshold is {str(value)[:20]!r}, expected a number")
-    return number
+async def _admit_failure(request: Request, error: Exception) -> Response:
+    return problem(500, "the server made a mistake: its window shows the details")

@@ -1,4 +1,4 @@
-"""What stands before every request: known hosts, no other origin, bounded bodies; and the headers of every answer."""
+"""Checks before every request: known hosts, no other origin, bodies within limits; and the headers of every answer."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lesa.web.limits import Limits
 
 HEADERS = {
-    # Scripts and styles come from this server only, none is inline; nothing is asked from anywhere else.
+    # Scripts and styles come from this server only, and none is inline. The page sends requests to no other server.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -32,10 +32,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Guard:
-    """Lets a request through to an application, or refuses it before any of its body is read."""
+    """Passes a request on to an application, or refuses it before any of its body is read."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], limits: Limits) -> None:
-        """Take the application and the names and addresses that it may be called by (loopback always is)."""
+        """Take the application and the names and addresses that the server has besides loopback."""
         self._app = app
         self._hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
         self._limits = limits
@@ -61,7 +61,7 @@ class Guard:
 
     def _refusal(self, headers: Headers, method: str) -> Response | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        # A page elsewhere can point its own name at this address (DNS rebinding): only known names are answered.
+        # A page elsewhere can give its own name this address (DNS rebinding), so only known names are answered.
         if (name := host_name(host)) not in self._hosts:
             return problem(421, f"this server is not called {name or host!r}: allow the name with --allow-host")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
@@ -74,7 +74,7 @@ class Guard:
         return None
 
     def _bounded(self, receive: Receive) -> Receive:
-        """Return `receive` for a body that does not say how long it is, or comes too slowly."""
+        """Return `receive` with limits for a body that does not state its length or arrives too slowly."""
         left, until = self._limits.body, time.monotonic() + self._limits.seconds
 
         async def bounded() -> Message:
@@ -91,28 +91,26 @@ class Guard:
 
 
 def host_name(header: str) -> str | None:
-    """Return the name or address of a `Host` header, in lower case; None if it is none."""
+    """Return the name or address of a `Host` header, in lower case; None if it is not one."""
     found = HOST.fullmatch(header)
     return (found["six"] or found["name"]).lower() if found else None
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON answer, in ASCII: names of files and of labels may hold what is not text."""
+    """Return a JSON answer, in ASCII: file names may hold characters that UTF-8 cannot write."""
     return Response(json.dumps(value), status, headers, "application/json")
 
 
 def problem(status: int, error: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer that says what went wrong."""
+    """Return an answer that says what is wrong."""
     return answer({"error": error}, status, headers)
 
 
 def _too_large_text(limits: Limits) -> str:
-    """Return what is said about a request that is too large."""
     return f"the request is larger than the limit of {limits.body >> 20} MiB: send fewer or smaller photos"
 
 
 def _too_large(limits: Limits) -> Response:
-    """Return the answer to a request that is too large."""
     return problem(413, _too_large_text(limits))
 
 
@@ -121,7 +119,7 @@ def _with_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.update(HEADERS)
-            # Answers speak of private photos, and pages of a newer version must not meet an older one's script.
+            # Answers are about private photos, and a page of a newer version must not load an older version's script.
             headers.setdefault("cache-control", "no-cache" if "etag" in headers else "no-store")
         await send(message)
 

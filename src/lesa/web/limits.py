@@ -1,4 +1,4 @@
-"""What a request may ask for: sizes, counts and times, in one place."""
+"""The limits of requests: sizes, numbers and times, in one place."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,44 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server; a photo's pixels are limited by Pillow (see `lesa.images.open_photo`)."""
+    """Limits of a server; Pillow limits the pixels of a photo (see `lesa.images.open_photo`)."""
 
     photo: int = 32 * MIB
-    """Bytes of a photo."""
+    """Bytes of one photo."""
     body: int = 64 * MIB
-    """Bytes of a request."""
+    """Bytes of one request."""
     photos: int = 16
-    """Photos of a request that are uploaded with it."""
+    """Photos that are uploaded with one request."""
     ids: int = 200
-    """Photos of a request that the server holds already."""
+    """Ids in one request, of photos that the server holds already."""
     labels: int = 1000
-    """Labels of a request."""
+    """Labels in one request."""
     letters: int = 100
-    """Letters of a label, or of the words to search for."""
+    """Letters of one label, or of the words to search for."""
     top: int = 200
-    """Tags of a photo, or photos of a search."""
+    """Tags per photo, or photos per search."""
     places: int = 8
-    """Requests with a body at a time: one is worked on, the others wait; more are told to come back."""
+    """Requests with a body at the same time: the server works on one, the others wait. More are refused as busy."""
     connections: int = 64
-    """Connections at a time."""
+    """Connections at the same time."""
     seconds: float = 120
-    """Within which a request must have been sent."""
+    """Seconds in which a request must be sent."""
     kept: int = 1024
-    """Photos whose codes are held: 70 kB each with ten codes and 36 regions of 384 numbers."""
+    """Photos whose codes are kept: 70 kB per photo with ten codes and 36 regions of 384 numbers."""
 
     @property
     def text(self) -> int:
-        """Bytes of a field of the form that is not a file, and of a search: all labels of a request, in any script."""
+        """Bytes of a text field of the form, and of a search: enough for all labels of a request, in any script."""
         return 4 * self.labels * (self.letters + 2)
 
     def public(self) -> dict[str, int]:
-        """Return what a client needs to know."""
-        return {"photo": self.photo, "photos": self.photos, "ids": self.ids, "labels": self.labels, "top": self.top}
+        """Return the limits that a client needs to know."""
+        return {
+            "photo": self.photo,
+            "body": self.body,
+            "photos": self.photos,
+            "ids": self.ids,
+            "labels": self.labels,
+            "letters": self.letters,
+            "top": self.top,
+        }

@@ -2,7 +2,7 @@
 
 const TRIES = 20
 
-/** Return the JSON of an answer. What went wrong is thrown as an Error whose message is for people. */
+/** Return the JSON of an answer. If the request fails, throw an Error with a message for people. */
 export async function ask(path, options = {}) {
   for (let tries = 1; ; tries++) {
     const answer = await send(path, options)

@@ -1,11 +1,11 @@
-// A photo's card: the photo, its tags, and what lights up.
+// A photo's card: the photo, its tags, and the regions that light up.
 
 import { fit, make, makePhoto, placeBox } from "./elements.js"
 import { paint } from "./light.js"
 
 const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }
 
-/** Make the card of a photo that is still to be tagged. */
+/** Make the card of a photo that is not tagged yet. */
 export function makeCard(name, url, remove) {
   const photo = makePhoto(url, name)
   const title = make("span", { textContent: name, title: name })
@@ -22,10 +22,10 @@ export function showError(card, error) {
 }
 
 /** Show a photo's tags. */
-export function showTags(card, { name, size, view, tags }) {
+export function showTags(card, { name, size, crop, full, tags }) {
   const photo = card.querySelector(".photo")
   fit(photo, size)
-  const lights = new Lights(photo, size, view)
+  const lights = new Lights(photo, size, crop, full)
   lights.show(null)
   const buttons = tags.map((tag) => tagButton(tag, lights))
   const list = make("div", { className: "tags", attributes: { role: "toolbar", "aria-label": `Tags of ${name}` } }, ...buttons)
@@ -34,15 +34,15 @@ export function showTags(card, { name, size, view, tags }) {
   card.lastChild.replaceChildren(buttons.length ? list : nothing)
 }
 
-/** Return what stands beside a label: a probability where the bundle is calibrated, else a margin. */
+/** Return the text beside a label: the probability if the bundle is calibrated, else the score. */
 export function scoreText({ score, probability }) {
-  return probability === null ? score.toFixed(2) : `${Math.round(100 * probability)} %`
+  return probability === undefined ? score.toFixed(2) : `${Math.round(100 * probability)} %`
 }
 
-/** Which tag of a photo is lit: the one that is pointed at, else the one that was pressed. */
+/** Knows which tag of a photo is lit: the one that is pointed at, else the one that was pressed. */
 class Lights {
-  constructor(photo, size, view) {
-    Object.assign(this, { photo, size, view, pressed: null, lit: null })
+  constructor(photo, size, crop, full) {
+    Object.assign(this, { photo, size, crop, full, pressed: null, lit: null })
   }
 
   show(chosen) {
@@ -51,7 +51,7 @@ class Lights {
     this.photo.classList.toggle("lit", chosen !== null)
     if (chosen === null) return
     chosen.button.classList.add("lit")
-    paint(this.photo.querySelector("canvas"), chosen.tag.map, this.view, this.size)
+    paint(this.photo.querySelector("canvas"), chosen.tag.evidence, this.full, this.crop, this.size)
     placeBox(this.photo, chosen.tag.box, this.size)
   }
 
@@ -84,7 +84,7 @@ function tagButton(tag, lights) {
   return button
 }
 
-/** Make a list one stop of the tabulator key; arrow keys move in it. */
+/** Make the Tab key stop once in a list; arrow keys move within it. */
 function oneTabStop(list, buttons) {
   const choose = (chosen) => buttons.forEach((button) => (button.tabIndex = button === chosen ? 0 : -1))
   choose(buttons[0])

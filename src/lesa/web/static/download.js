@@ -2,12 +2,12 @@
 
 /** Return tagged photos as JSON Lines: one object per photo. */
 export function tagLines(photos) {
-  return photos.map(({ name, size, tags }) => JSON.stringify({ photo: name, size, tags: tags.map(withoutMap) }) + "\n").join("")
+  return photos.map(({ name, size, tags }) => JSON.stringify({ photo: name, size, tags: tags.map(withoutEvidence) }) + "\n").join("")
 }
 
 /** Return tagged photos as CSV: one row per tag. */
 export function tagRows(photos) {
-  const calibrated = photos.some(({ tags }) => tags.some((tag) => tag.probability !== null))
+  const calibrated = photos.some(({ tags }) => tags.some((tag) => tag.probability !== undefined))
   const header = ["photo", "label", "score", "seen", "left", "top", "right", "bottom"]
   const last = (tag) => (calibrated ? [tag.probability.toFixed(4)] : [])
   const rows = photos.flatMap(({ name, tags }) =>
@@ -37,9 +37,8 @@ export function save(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000)
 }
 
-function withoutMap({ map, probability, parents, ...tag }) {
-  const known = probability === null ? {} : { probability }
-  return { ...tag, ...known, ...(parents.length ? { parents } : {}) }
+function withoutEvidence({ evidence, ...tag }) {
+  return tag
 }
 
 function csv(rows) {

@@ -1,9 +1,9 @@
-// Making elements: text is always text, never HTML.
+// Makes elements. Text is always text, never HTML.
 
 /** Return the element with an id. */
 export const byId = (id) => document.getElementById(id)
 
-/** Make an element with properties, and children that are elements or texts. */
+/** Make an element with properties and children; a child is an element or a text. */
 export function make(name, properties = {}, ...children) {
   const element = document.createElement(name)
   const { attributes = {}, ...others } = properties
@@ -13,7 +13,7 @@ export function make(name, properties = {}, ...children) {
   return element
 }
 
-/** Make the frame of a photo, with a place for what lights up in it. */
+/** Make the frame of a photo, with a canvas for the light and a box. */
 export function makePhoto(source, alt) {
   const image = make("img", { src: source, alt, loading: "lazy", decoding: "async" })
   const photo = make("span", { className: "photo" }, image, make("canvas"), make("span", { className: "box" }))
@@ -27,7 +27,7 @@ export function fit(photo, [width, height]) {
   photo.classList.toggle("tall", width / height < 4 / 3)
 }
 
-/** Lay the box over its place in the photo. */
+/** Put the box over its place in the photo. */
 export function placeBox(photo, [left, top, right, bottom], [width, height]) {
   const box = photo.querySelector(".box")
   box.style.left = `${(100 * left) / width}%`

@@ -1,4 +1,4 @@
-// The page: which view is shown, what is dropped on it, and the start.
+// The page: it shows one of its views, takes photos that are dropped on it, and starts the rest.
 
 import { ask } from "./api.js"
 import { byId } from "./elements.js"
@@ -24,7 +24,7 @@ function take(files) {
   addPhotos(files)
 }
 
-/** Photos may be dropped anywhere, or pasted. */
+/** Take photos that are dropped anywhere or pasted. */
 function acceptPhotos() {
   const show = (shown) => (byId("dropping").hidden = !shown)
   const withFiles = (event) => event.dataTransfer?.types.includes("Files")

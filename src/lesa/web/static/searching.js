@@ -1,4 +1,4 @@
-// Searching: words to the server, small pictures back; no photo of the index is sent but those.
+// Searching: words go to the server, and small pictures come back. Whole photos of the index are never sent.
 
 import { postJson } from "./api.js"
 import { hitLines, hitRows, save } from "./download.js"
@@ -6,7 +6,7 @@ import { byId, fit, make, makePhoto, placeBox } from "./elements.js"
 
 let hits = []
 
-/** Begin, once it is known whether there is an index. */
+/** Start, when the server has said whether there is an index. */
 export function startSearching(about) {
   byId("query").hidden = about.index === null
   byId("no-index").hidden = about.index !== null
@@ -27,8 +27,8 @@ async function search(words, top) {
   try {
     const answer = await postJson("/v1/search", { words, top: Number(top) })
     hits = answer.photos
-    const rough = answer.composed.length ? " The words were put together, roughly." : ""
-    byId("search-status").textContent = `The best photos for “${words}”. There always is a best one, even where none shows it.${rough}`
+    const rough = answer.composed.length ? " Their vector is put together from the single words, so it is rough." : ""
+    byId("search-status").textContent = `The best photos for “${words}”. There is always a best photo, even if no photo shows this.${rough}`
   } catch (error) {
     hits = []
     byId("search-problem").textContent = error.message

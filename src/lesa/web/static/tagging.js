@@ -1,4 +1,4 @@
-// Tagging: photos are sent once, one by one; other labels are asked for by the ids that the server gave.
+// Tagging: each photo is sent once; requests for other labels use the ids that the server gave.
 
 import { postForm, sentence } from "./api.js"
 import { makeCard, showError, showTags } from "./card.js"
@@ -7,12 +7,12 @@ import { byId } from "./elements.js"
 
 const photos = []
 let limits
-let percent = 1 // what the form's threshold is divided by: a calibrated bundle takes a probability
-let settings // what the form said when it was last asked
-let asked = 0 // counts how often the settings changed; a photo whose `done` is another number is still to be tagged
+let percent = 1 // the form's threshold is divided by this: 100 if the bundle is calibrated and takes probabilities
+let settings // the form's values when they were last read
+let asked = 0 // the number of times that the settings changed; a photo with another number in `done` must be tagged
 let working = false
 
-/** Begin, once it is known what the server can do. */
+/** Start, when the server has said what it can do. */
 export function startTagging(about) {
   limits = about.limits
   byId("top").max = limits.top
@@ -44,7 +44,7 @@ export function startTagging(about) {
   byId("tags-csv").addEventListener("click", () => save("tags.csv", tagRows(tagged())))
 }
 
-/** Take photos in, whatever way they came. */
+/** Add photos that were chosen, dropped or pasted. */
 export function addPhotos(files) {
   for (const file of files) {
     const photo = { file, name: file.name, url: URL.createObjectURL(file), id: null, tags: null, error: null, done: -1 }
@@ -64,7 +64,7 @@ function remove(gone) {
   report()
 }
 
-/** Tag what is not tagged as asked. Photos may come and go, and labels change, while this waits for the server. */
+/** Tag photos until all have the tags asked for. Photos and labels may change while this waits for the server. */
 async function work() {
   takeSettings()
   report()
@@ -93,12 +93,12 @@ async function tagSome(todo) {
   const sent = held.length ? { ids: held.map((photo) => photo.id) } : { photos: some[0].file }
   const answer = await postForm("/v1/tag", { ...settings, ...sent })
   byId("composed").textContent = answer.composed.length
-    ? `Put together from their words, roughly: ${answer.composed.join(", ")}.`
+    ? `The vectors of these labels are put together from their words, so they are rough: ${answer.composed.join(", ")}.`
     : ""
   some.forEach((photo, i) => receive(photo, answer.photos[i], now))
 }
 
-/** Return why a file is not sent, if it is not. One that cannot be read would look like a server that does not answer. */
+/** Return the reason if a file cannot be sent. The browser reports a file that it cannot read as a network error. */
 async function whyNot(file) {
   if (file.size > limits.photo) return `the photo has more than ${Math.floor(limits.photo / 2 ** 20)} MiB`
   try {
@@ -108,12 +108,12 @@ async function whyNot(file) {
   }
 }
 
-function receive(photo, { id, size, view, tags, error, gone }, now) {
+function receive(photo, { id, size, crop, full_colour: full, tags, error, gone }, now) {
   if (gone) {
-    photo.id = null // it is sent again by the next round
+    photo.id = null // so that the next round sends it again
     return
   }
-  Object.assign(photo, { id: id ?? null, size, view, tags: tags ?? null, error: error ?? null, done: now })
+  Object.assign(photo, { id: id ?? null, size, crop, full, tags: tags ?? null, error: error ?? null, done: now })
   if (photo.error) showError(photo.card, sentence(photo.error))
   else showTags(photo.card, photo)
 }
@@ -126,10 +126,10 @@ function takeSettings() {
   asked++
 }
 
-/** Return the least score as the form says it. No least probability is 0: empty would mean the bundle's own. */
+/** Return the threshold in the form, as text. Empty means the bundle's own; 0 means that every label is a tag. */
 const threshold = () => (byId("threshold").value === "" ? "" : String(byId("threshold").value / percent))
 
-/** What is to be tagged; a photo that could not be read is not tried again. */
+/** Return the photos that must be tagged; a photo that could not be read is not tried again. */
 const waiting = () => photos.filter((photo) => photo.done !== asked && !photo.error)
 const tagged = () => photos.filter((photo) => photo.tags)
 
