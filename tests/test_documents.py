@@ -162,8 +162,18 @@ def test_make_targets_that_are_named_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_lead_somewhere(document: Path) -> None:
     for target in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
-        if not target.startswith(("https://", "http://", "mailto:", "#")):
-            assert (document.parent / target.partition("#")[0]).exists(), target
+        if not target.startswith(("https://", "http://", "mailto:")):
+            name, _, heading = target.partition("#")
+            place = document.parent / name if name else document
+            assert place.exists(), target
+            assert not heading or heading in headings(place), target
+
+
+def headings(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    lines = FENCE.sub("", document.read_text(encoding="utf-8")).splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
