@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesa.bundle import open_bundle
+from lesa.bundle import Bundle, open_bundle
 from lesa.calibration import photo_offset
 from lesa.codes import Box, Codes, Floats, Scored, evidence, peak_box, score, shifted
 from lesa.errors import LesaError
@@ -34,7 +34,7 @@ SAME = 0.999
 
 
 @dataclass(frozen=True, eq=False)
-class _Pixels:
+class Pixels:
     """A decoded photo."""
 
     pixels: Floats
@@ -102,24 +102,25 @@ class Tagger:
         others = tagger.tag("photo.jpg", labels=["sunrise", "red car"])  # does not read the photo again
     """
 
-    def __init__(self, path: Path | str, vectors: Sequence[str] = ()) -> None:
+    def __init__(self, bundle: Bundle | Path | str, vectors: Sequence[str] = ()) -> None:
         """Open the bundle; the graph is loaded with the first photo.
 
         Args:
-            path: the bundle.
+            bundle: its path, `default` for the one in the package, or an opened bundle.
             vectors: where the vectors of words come from that the bundle does not carry, if not where it says: the
                 same files in another place, in the same order (see `lesa.vectors`).
 
         Raises:
             LesaError: the bundle cannot be opened, or the number of sources is not its number.
         """
-        self.bundle = open_bundle(path)
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._space = self.bundle.space
         self._reads_sources = bool(vectors)
         if vectors:
             if len(vectors) != len(self._space.sources):
                 given, expected = len(vectors), ", ".join(self._space.sources)
-                raise LesaError(f"{given} sources of vectors were given, {path} was made with {expected}: name each")
+                made = f"{self.bundle.path} was made with {expected}"
+                raise LesaError(f"{given} sources of vectors were given, {made}: name each")
             self._space = replace(self._space, sources=tuple(vectors))
         manifest = self.bundle.manifest
         self._lexicon = Lexicon(self.bundle)
@@ -315,13 +316,13 @@ class Tagger:
             )
         return vectors_CE[1:]
 
-    def _decode(self, photo: Path | str) -> _Pixels:
+    def _decode(self, photo: Path | str) -> Pixels:
         return self._pixels(open_photo(photo))
 
-    def _pixels(self, image: Image.Image) -> _Pixels:
-        return _Pixels(to_pixels(image, self.bundle.manifest.preprocessing), image.size)
+    def _pixels(self, image: Image.Image) -> Pixels:
+        return Pixels(to_pixels(image, self.bundle.manifest.preprocessing), image.size)
 
-    def _encode(self, photos: Sequence[_Pixels]) -> list[Codes]:
+    def _encode(self, photos: Sequence[Pixels]) -> list[Codes]:
         if not photos:
             return []
         if self._run is None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lesa.errors import LesaError
-from lesa.learn.model import ModelConfig, Output, SharedMultiAttention
+from lesa.learn.model import Encoded, Output, SharedMultiAttention
 
 ROUNDS = 100
 
@@ -40,11 +40,8 @@ class AttentionPerCluster(SharedMultiAttention):
     all clusters, as it is in LESA.
     """
 
+    exportable = False
     centroids_ME: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.register_buffer("centroids_ME", torch.zeros(config.attentions, config.vector_size))
 
     def begin(self, vectors_SE: Tensor) -> None:
         """Find the clusters of the seen labels.
@@ -52,15 +49,16 @@ class AttentionPerCluster(SharedMultiAttention):
         Raises:
             LesaError: there are fewer seen labels than attentions.
         """
-        self.centroids_ME.copy_(k_means(F.normalize(vectors_SE, dim=1), self.config.attentions))
+        centroids_ME = k_means(F.normalize(vectors_SE, dim=1), self.config.attentions)
+        self.register_buffer("centroids_ME", centroids_ME.to(vectors_SE))
 
-    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> ClusterOutput:
-        """Score C labels by their vectors on B photos by their regions; `by_attention_BMC` is that of all attentions.
+    def score(self, encoded: Encoded, vectors_CE: Tensor) -> ClusterOutput:
+        """Score C labels by their vectors on B photos by their codes; `by_attention_BMC` is that of all attentions.
 
         Raises:
-            LesaError: the regions' or the vectors' size is not the model's.
+            LesaError: the vectors' size is not the model's.
         """
-        out = super().forward(regions_BRD, vectors_CE)
+        out = super().score(encoded, vectors_CE)
         cluster_C = nearest(F.normalize(vectors_CE, dim=1), self.centroids_ME)
         scores_BC = out.by_attention_BMC[:, cluster_C, torch.arange(len(cluster_C), device=cluster_C.device)]
         kept = {field.name: getattr(out, field.name) for field in fields(Output)}

@@ -29,9 +29,9 @@ class AttentionPerLabel(Model):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.front = Front(config.region_size, config.grid) if config.front else None
+        super().__init__(config)
+        if config.front:
+            self.front = Front(config.region_size, config.grid)
         self.u = nn.Parameter(torch.zeros(config.region_size, config.vector_size))
         self.w = nn.Parameter(torch.empty(config.region_size, config.vector_size))
         he_(self.w, fan_in=config.region_size)

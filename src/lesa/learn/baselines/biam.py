@@ -1,7 +1,10 @@
 """BiAM: regions enriched by each other and by the scene, then scores of every region, pooled last."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
@@ -10,6 +13,22 @@ from lesa.learn.model import Model, ModelConfig, Scores, as_maps, check_sizes
 HEADS = 8
 TOP_REGIONS = 6
 SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class BiAMSettings:
+    """The settings of BiAM.
+
+    Raises:
+        LesaError: the heads cannot share the units evenly.
+    """
+
+    hidden: PositiveInt = 512
+    """H, the number of units of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.hidden % HEADS:
+            raise LesaError(f"model.settings.hidden is {self.hidden}; BiAM expects a multiple of its {HEADS} heads")
 
 
 class BiAM(Model):
@@ -37,12 +56,12 @@ class BiAM(Model):
     batch normalisation keep 0.99 of the old value; 6 regions whatever the grid, all of them where there are fewer.
     """
 
+    settings_type = BiAMSettings
+    settings: BiAMSettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        D, E, H = config.region_size, config.vector_size, config.hidden
-        if H % HEADS:
-            raise LesaError(f"model.hidden is {H}; the model 'biam' expects a multiple of its {HEADS} heads")
-        self.config = config
+        super().__init__(config)
+        D, E, H = config.region_size, config.vector_size, self.settings.hidden
         self.enter = Convolution(D, H, config.grid)
         self.attention = nn.MultiheadAttention(H, HEADS, batch_first=True)
         self.feed_forward = nn.Sequential(nn.Linear(H, 2 * H), nn.ReLU(), nn.Linear(2 * H, H))

@@ -21,14 +21,13 @@ class TrainingFree(Model):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if config.region_size != config.vector_size:
             raise LesaError(
                 f"the model 'training-free' needs regions and label vectors of one space, but regions have "
                 f"{config.region_size} numbers and vectors {config.vector_size}: extract the regions with a CLIP-like "
                 "backbone and take the label vectors of its text encoder"
             )
-        self.config = config
         # An optimiser wants at least one parameter. This factor is frozen and changes no ranking.
         self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
 

@@ -32,9 +32,9 @@ def model_from_variables(variables: Mapping[str, Array]) -> SharedMultiAttention
     state = {
         "w1": _take(variables, "attention_layer/w_att_1", D + 1, D),
         "w2": _take(variables, "attention_layer/w_att_2", D + 1, "M"),
-        "compatibility.w": _take(variables, "prediction_frac/W", D, "E"),
+        "word_space.w": _take(variables, "prediction_frac/W", D, "E"),
     }
-    M, E = state["w2"].shape[1], state["compatibility.w"].shape[1]
+    M, E = state["w2"].shape[1], state["word_space.w"].shape[1]
     model = SharedMultiAttention(ModelConfig(region_size=D, vector_size=E, attentions=M, front=front))
     if front:
         state |= _front_state(variables, D)
