@@ -80,7 +80,7 @@ def test_heat_is_laid_over_the_box_and_the_rest_fades() -> None:
 
 
 def test_a_map_of_another_size_than_its_box_is_refused() -> None:
-    with pytest.raises(LesaError, match="heat map is 40 x 30 pixels, its place in the photo 30 x 30"):
+    with pytest.raises(LesaError, match="heat map is 40 x 30 pixels, its box in the photo 30 x 30"):
         overlay(Image.new("RGB", (40, 30)), np.zeros((30, 40), np.float32), box=(5, 0, 35, 30))
 
 

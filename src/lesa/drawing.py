@@ -72,7 +72,7 @@ def overlay(photo: Image.Image, heat_HW: NDArray[np.float32], box: Box | None = 
     if heat_HW.shape != (bottom - top, right - left):
         raise LesaError(
             f"the heat map is {heat_HW.shape[1]} x {heat_HW.shape[0]} pixels, "
-            f"its place in the photo {right - left} x {bottom - top}: make it with that size"
+            f"its box in the photo {right - left} x {bottom - top}: make the map as large as the box"
         )
     photo = photo.convert("RGB")
     grey = Image.blend(photo, photo.convert("L").convert("RGB"), MUTED)
@@ -92,7 +92,7 @@ def _colours(heat_HW: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def caption(name: str, number: str, width: int) -> Image.Image:
-    """Write a name at the left and a number at the right; a name that is too long ends in an ellipsis."""
+    """Write a name on the left and a number on the right; a name that is too long ends in an ellipsis."""
     strip = Image.new("RGB", (width, CAPTION), BACKGROUND)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(TEXT_SIZE)
     name = shortened(name, width - font.getlength(number) - TEXT_SIZE, font)

@@ -107,7 +107,7 @@ def export_run(
             hint = did_you_mean(label, run.vocabulary.names)
             raise LesaError(f"{'|'.join([*above, label])} is not a path to a label of the run; {hint}")
     model = _exportable_model(run)
-    backbone, projection = load_front(run, regions or run.recipe.regions)
+    backbone, projection = load_backbone_and_projection(run, regions or run.recipe.regions)
     manifest = replace(
         make_manifest(run, model, backbone.preprocessing, backbone.grid, words), parents=dict(parents), composed=offline
     )
@@ -147,7 +147,7 @@ def _exportable_model(run: Run) -> CodeModel:
     )
 
 
-def load_front(run: Run, folder: Path | str) -> tuple[Backbone, Projection | None]:
+def load_backbone_and_projection(run: Run, folder: Path | str) -> tuple[Backbone, Projection | None]:
     """Load the backbone, with the preprocessing of the run's store, and the projection that follows it.
 
     Raises:

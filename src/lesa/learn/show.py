@@ -11,7 +11,7 @@ import torch
 from lesa.bundle import Bundle
 from lesa.codes import Codes, Scored
 from lesa.errors import LesaError
-from lesa.learn.export import PhotoEncoder, load_front, make_manifest
+from lesa.learn.export import PhotoEncoder, load_backbone_and_projection, make_manifest
 from lesa.learn.model import CodeModel, Encoded
 from lesa.learn.run import Run, load_model
 from lesa.tagger import Labels, Pixels, Tagger
@@ -64,7 +64,7 @@ def run_tagger(run: Run, regions: Path | str | None = None, vectors: Sequence[st
     model = load_model(run)
     if not isinstance(model, CodeModel):
         raise LesaError(f"{run.folder} holds a {run.recipe.model.kind!r} model, which has no attentions to show")
-    backbone, projection = load_front(run, regions or run.recipe.regions)
+    backbone, projection = load_backbone_and_projection(run, regions or run.recipe.regions)
     bundle = Bundle(
         path=run.folder,
         manifest=make_manifest(run, model, backbone.preprocessing, backbone.grid),

@@ -1,4 +1,4 @@
-"""One attention per cluster of labels: LESA with the choice of the attention made beforehand, by the label's vector."""
+"""One attention per cluster of labels: LESA, but a label's vector decides its attention before training."""
 
 from dataclasses import dataclass, fields
 
@@ -14,7 +14,7 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class ClusterOutput(Output):
-    """The output of a model whose labels have their attention from the start."""
+    """The output of a model whose labels have a fixed attention."""
 
     cluster_C: Tensor
     """Each label's attention, 0 to M - 1, the same on every photo."""
@@ -26,12 +26,13 @@ class ClusterOutput(Output):
 
 
 class AttentionPerCluster(SharedMultiAttention):
-    """M attentions as LESA's, but a label takes the one of its cluster instead of the one that suits it best.
+    """M attentions as in LESA, but a label takes the code of its cluster, not the code that suits it best.
 
         k[c]   = argmin over m of |v[c] - centroid[m]|      k-means of the S seen labels' vectors
         s[b,c] = z[b,k[c]] . v[c]                           z: LESA's codes, v: label vector of unit length
 
-    The centroids are found once, before training; an unseen label joins the nearest one. `model.selection` has no part.
+    The centroids are found once, before training; an unseen label joins the nearest one. `model.selection` has no
+    effect.
 
     Source: Huynh & Elhamifar, A Shared Multi-Attention Framework for Multi-Label Zero-Shot Learning, CVPR 2020, section
     4 (the baseline "one attention per cluster").

@@ -1,4 +1,4 @@
-"""BiAM: regions enriched by each other and by the scene, then scores of every region, pooled last."""
+"""BiAM: regions take in context from each other and from the scene; every region is scored, and pooling comes last."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class BiAMSettings:
 
 
 class BiAM(Model):
-    """Bi-level attention: a label's score is the mean of its best regions' scores, after the regions took in context.
+    """Bi-level attention: a label's score is the mean of its best regions' scores; the regions take in context first.
 
         h       = BN(ReLU(conv3x3(f)))                                        B, R, H (`hidden`)
         region context, self-attention with 8 heads and a feed-forward layer, both residual:
@@ -111,10 +111,10 @@ class Convolution(nn.Module):
         self.normalisation = nn.BatchNorm2d(outside, eps=1e-3, momentum=0.01)
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Return what the neighbourhood of every region holds.
+        """Return each region with its neighbourhood taken in.
 
         Raises:
-            LesaError: the regions do not make the configured grid, or none is configured and they make no square.
+            LesaError: the regions do not make the configured grid, or no grid is configured and R is not a square.
         """
         maps = as_maps(regions, self.grid, remedy="set model.grid to [rows, columns]")
         maps = F.relu(self.convolution(maps.contiguous(memory_format=torch.channels_last)))

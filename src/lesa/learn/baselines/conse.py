@@ -1,4 +1,4 @@
-"""CONSE: the label vectors of the most probable seen labels, averaged, stand for the photo."""
+"""CONSE: the label vectors of the most probable seen labels, averaged, represent the photo."""
 
 from dataclasses import dataclass
 

@@ -91,7 +91,7 @@ class Fast0TagLinear(Model):
             LesaError: no photo has both a present and an absent label.
         """
         if not self.regression.get_buffer("count"):
-            raise LesaError("no training photo has a present and an absent label, which 'fast0tag-linear' ranks")
+            raise LesaError("no training photo has a present and an absent label, which 'fast0tag-linear' needs")
         weight_DE, mean_D, mean_E = self.regression.solve(self.settings.ridge)
         with torch.no_grad():
             self.direction.weight.copy_(weight_DE.T)
@@ -104,7 +104,7 @@ class Fast0TagLinear(Model):
 
 
 def principal_directions(vectors_SE: Tensor, targets_BS: Tensor, ridge: float) -> Tensor:
-    """Return w of each photo, `B, E`, from the moments of its labels' vectors: no pair is ever written down.
+    """Return w of each photo, `B, E`, from the moments of its labels' vectors: no pair is ever built.
 
     The mean over pairs of (v[p] - v[n])(v[p] - v[n])' is P + N - mp mn' - mn mp', with the means mp, mn and the second
     moments P, N of the present and the absent labels' vectors; that of v[p] - v[n] is mp - mn. The cost is

@@ -27,7 +27,7 @@ class Logistic(Model):
         self.classifier = nn.Linear(self.config.region_size, len(vectors_SE))
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
-        """Score the S seen labels; the vectors say nothing to it."""
+        """Score the S seen labels; the vectors are not used."""
         check_sizes(self.config, regions_BRD, vectors_CE)
         return Scores(self.classifier(regions_BRD.mean(dim=1)))
 
@@ -65,6 +65,6 @@ class WSABIE(Model):
         self.label_map = nn.Linear(self.settings.hidden, len(vectors_SE), bias=False)
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
-        """Score the S seen labels; the vectors say nothing to it."""
+        """Score the S seen labels; the vectors are not used."""
         check_sizes(self.config, regions_BRD, vectors_CE)
         return Scores(self.label_map(self.photo_map(regions_BRD.mean(dim=1))))

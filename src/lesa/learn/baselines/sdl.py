@@ -1,4 +1,4 @@
-"""SDL: a photo as several principal vectors in word space, trained with a loss that asks for diverse ones."""
+"""SDL: a photo as several principal vectors in word space, trained with a loss that rewards diverse ones."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ class SDL(Model):
     Source: Ben-Cohen, Zamir, Ben-Baruch, Friedman & Zelnik-Manor, Semantic Diversity Learning for Zero-Shot Multi-label
     Classification, ICCV 2021, section 3. The loss is `sdl` (`lesa.learn.losses`).
 
-    Ours: only the last layer is trained, where theirs is a whole TResNet-M end to end, which stored regions do not
+    Ours: only the last layer is trained; theirs is a whole TResNet-M, trained end to end, which stored regions do not
     allow. So the rows are linear in the pooled feature.
     """
 
