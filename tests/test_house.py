@@ -15,6 +15,8 @@ from helpers.plain_english import FORMS, find_forms
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lesa"
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+INTERFACE = {"photo_forms"}
+"""Functions that several dataset adapters give under one name."""
 MOST_MODULES = 22
 """Modules directly in src/lesa: more than a reader takes in at once."""
 PROSE = {".py", ".md", ".html", ".js"}
@@ -92,11 +94,11 @@ def find_circle(arrows: Mapping[str, set[str]]) -> list[str]:
 def test_no_two_public_things_share_a_name() -> None:
     homes = defaultdict(list)
     for module, tree in trees().items():
-        for node in tree.body:
+        # A command may have the name of the function that it runs.
+        for node in () if is_in(module, "lesa.cli") else tree.body:
             if isinstance(node, DEFINITIONS) and not node.name.startswith("_"):
                 homes[node.name].append(module)
-    # A command has the name of what it runs.
-    shared = {name: where for name, where in homes.items() if len([m for m in where if not is_in(m, "lesa.cli")]) > 1}
+    shared = {name: where for name, where in homes.items() if len(where) > 1 and name not in INTERFACE}
     assert shared == {}
 
 

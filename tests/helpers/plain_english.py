@@ -33,7 +33,7 @@ FORMS = {
     # "the labels are none", "a file name that is none". (A capital letter begins a name: "the value is None".)
     r"(?<!there )(?-i:\b(?:is|are) none\b)(?! of the\b)": "no label was given; it is not one of them",
     # "it is no file name". ("There is no file" is fine.)
-    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b|less\b|better\b)\w+": "it is not a file name",
+    r"(?<!there )\b(?:is|are) no (?!longer\b|more\b|less\b|better\b|larger\b|smaller\b)\w+": "it is not a file name",
     # "does not hang on the seed"
     r"\bhangs? on\b": "depends on; waits",
     # "so many labels": the number is missing
