@@ -1,4 +1,4 @@
-# Targets a person needs: `make help` lists them. Everything that they need is set up in .venv first.
+# The targets for people; `make help` lists them. Each sets up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

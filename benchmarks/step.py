@@ -37,10 +37,10 @@ def training_step(labels: int) -> Callable[[], None]:
     from lesa.learn.optim import RMSpropTF
 
     torch.manual_seed(0)
-    model = build_model(ModelConfig(region_size=D, vector_size=E, attentions=M), seed=0).train()
+    vectors_SE = torch.randn(labels, E)
+    model = build_model(ModelConfig(region_size=D, vector_size=E, attentions=M), vectors_SE, seed=0).train()
     optimiser = RMSpropTF(model.parameters())
     regions_BRD = torch.rand(B, R, D)
-    vectors_SE = torch.randn(labels, E)
     targets_BS = torch.full((B, labels), -1, dtype=torch.int8)
     targets_BS.scatter_(1, torch.rand(B, labels).topk(PRESENT).indices, 1)
 

@@ -12,20 +12,21 @@ import torch
 from hypothesis import given, settings
 
 from lesa.errors import LesaError
+from lesa.learn import methods
 from lesa.learn.baselines.attention_per_cluster import ClusterOutput, k_means, nearest
-from lesa.learn.baselines.sdl import Rows, diversity_weight, sdl_loss
 from lesa.learn.evaluate import evaluate_run
-from lesa.learn.methods import build_model
-from lesa.learn.model import Kind, Model, ModelConfig
-from lesa.learn.recipe import LossConfig, make_recipe
+from lesa.learn.losses import LOSSES, LossConfig, diversity_weight, sdl_loss
+from lesa.learn.model import CodeScores, Model, ModelConfig
+from lesa.learn.recipe import make_recipe
 from lesa.learn.run import open_run
-from lesa.learn.train import loss_terms, train
+from lesa.learn.train import train
 
 B, D, E, C, M, S, H, GRID = 3, 5, 4, 6, 3, 7, 16, (2, 4)
 R = GRID[0] * GRID[1]
 Weights = dict[str, np.ndarray]
+SEEN_SE = torch.tensor(np.random.default_rng(4).normal(size=(S, E)))
 
-KINDS: tuple[Kind, ...] = ("attention-per-label", "attention-per-cluster", "biam", "sdl")
+KINDS: tuple[str, ...] = ("attention-per-label", "attention-per-cluster", "biam", "sdl")
 kinds = pytest.mark.parametrize("kind", KINDS)
 # Photos with both kinds of label, one present label, present ones only, absent ones only.
 TARGETS_BC = np.array(
@@ -33,20 +34,23 @@ TARGETS_BC = np.array(
 )
 
 
-def config_of(kind: Kind, **settings: Any) -> ModelConfig:
-    sizes = {"region_size": D, "vector_size": E, "attentions": M, "hidden": H, "grid": GRID, "front": False}
-    return ModelConfig(kind=kind, **{**sizes, **settings})
+def config_of(kind: str, **settings: Any) -> ModelConfig:
+    sizes = {"region_size": D, "vector_size": E, "attentions": M, "grid": GRID, "front": False}
+    return ModelConfig(kind=kind, **{**sizes, "settings": {"hidden": H} if kind == "biam" else {}, **settings})
+
+
+def build_model(config: ModelConfig, seed: int) -> Model:
+    return methods.build_model(config, SEEN_SE, seed)
 
 
 def model_of(config: ModelConfig) -> tuple[Model, Weights]:
-    """A begun model in double precision whose every number is drawn, and these numbers."""
+    """A model in double precision whose every number is drawn (but the seen labels' centroids), and these numbers."""
     model = build_model(config, seed=0).double().eval()
     rng = np.random.default_rng(3)
     for name, tensor in model.state_dict().items():
-        if tensor.dtype == torch.float64:
+        if tensor.dtype == torch.float64 and name != "centroids_ME":
             drawn = rng.normal(size=tensor.shape) * (2 / D) ** 0.5
             tensor.copy_(torch.tensor(np.abs(drawn) + 0.5 if name.endswith("running_var") else drawn))
-    model.begin(torch.tensor(rng.normal(size=(S, E))))
     return model, {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -77,7 +81,7 @@ def expect_label(w: Weights, regions_RD: np.ndarray, v: np.ndarray) -> float:
 def expect_cluster(w: Weights, regions_RD: np.ndarray, v: np.ndarray) -> float:
     m = np.argmin([np.sum((v - centroid) ** 2) for centroid in w["centroids_ME"]])
     logits_R = np.tanh(regions_RD @ w["w1"][:-1] + w["w1"][-1]) @ w["w2"][:-1, m] + w["w2"][-1, m]
-    return float(softmax(logits_R) @ regions_RD @ w["compatibility.w"] @ v)
+    return float(softmax(logits_R) @ regions_RD @ w["word_space.w"] @ v)
 
 
 def convolved(w: Weights, name: str, regions_RD: np.ndarray) -> np.ndarray:
@@ -117,7 +121,7 @@ def expect_sdl(w: Weights, regions_RD: np.ndarray, v: np.ndarray) -> float:
     return float((rows_ME @ v).max())
 
 
-EXPECTED: dict[Kind, Callable[[Weights, np.ndarray, np.ndarray], float]] = {
+EXPECTED: dict[str, Callable[[Weights, np.ndarray, np.ndarray], float]] = {
     "attention-per-label": expect_label,
     "attention-per-cluster": expect_cluster,
     "biam": expect_biam,
@@ -127,7 +131,7 @@ EXPECTED: dict[Kind, Callable[[Weights, np.ndarray, np.ndarray], float]] = {
 
 @kinds
 @pytest.mark.parametrize("learning", [False, True], ids=["inference", "gradients"])
-def test_scores_are_those_of_the_equations(kind: Kind, learning: bool) -> None:
+def test_scores_are_those_of_the_equations(kind: str, learning: bool) -> None:
     model, weights = model_of(config_of(kind))
     regions_BRD, vectors_CE = inputs()
     with torch.set_grad_enabled(learning):
@@ -137,7 +141,7 @@ def test_scores_are_those_of_the_equations(kind: Kind, learning: bool) -> None:
 
 
 @kinds
-def test_a_labels_score_depends_on_no_other_label(kind: Kind) -> None:
+def test_a_labels_score_depends_on_no_other_label(kind: str) -> None:
     model, _ = model_of(config_of(kind))
     regions_BRD, vectors_CE = map(torch.tensor, inputs())
     with torch.no_grad():
@@ -147,7 +151,7 @@ def test_a_labels_score_depends_on_no_other_label(kind: Kind) -> None:
 
 
 @kinds
-def test_weights_in_a_fresh_model_give_the_same_scores(kind: Kind) -> None:
+def test_weights_in_a_fresh_model_give_the_same_scores(kind: str) -> None:
     model, _ = model_of(config_of(kind))
     fresh = build_model(config_of(kind), seed=9).double().eval()
     fresh.load_state_dict(model.state_dict())
@@ -157,14 +161,15 @@ def test_weights_in_a_fresh_model_give_the_same_scores(kind: Kind) -> None:
 
 
 @kinds
-def test_each_learns_more_than_a_constant_can(demo_data: Path, tmp_path: Path, kind: Kind) -> None:
+def test_each_learns_more_than_a_constant_can(demo_data: Path, tmp_path: Path, kind: str) -> None:
+    settings = {"settings": {"hidden": 16}} if kind == "biam" else {}
     recipe = {
         "recipe": "contrastive",
         "dataset": str(demo_data / "dataset"),
         "regions": str(demo_data / "regions"),
         "vectors": [str(demo_data / "vectors.safetensors")],
         "epochs": 2,
-        "model": {"kind": kind, "hidden": 16, "attentions": 4, "unit_codes": False, "selection": "max"},
+        "model": {"kind": kind, "attentions": 4, "unit_codes": False, "selection": "max", **settings},
         "loss": {"kind": "sdl" if kind == "sdl" else "ranking"},
         "optimiser": {"kind": "adamw", "learning_rate": 3e-3},
     }
@@ -216,6 +221,14 @@ def test_the_winner_of_a_label_is_its_clusters_attention() -> None:
     assert torch.equal(out.by_attention_BMC.gather(1, out.winner_BC[:, None])[:, 0], out.scores_BC)
 
 
+def test_maps_of_a_model_with_a_front_lie_half_a_region_below_and_right() -> None:
+    kinds = ("shared-attention", "attention-per-cluster", "attention-per-label")
+    assert [build_model(config_of(kind, front=True), seed=0).region_shift for kind in kinds] == [0.5] * 3
+    assert [build_model(config_of(kind), seed=0).region_shift for kind in kinds] == [0] * 3
+    # The control has no front, whatever the configuration says.
+    assert build_model(config_of("mean-pool", front=True), seed=0).region_shift == 0
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), clusters=st.integers(1, 6), points=st.integers(6, 40))
 def test_a_centroid_is_the_mean_of_the_points_that_are_nearest_to_it(seed: int, clusters: int, points: int) -> None:
@@ -243,12 +256,12 @@ def test_labels_with_the_same_vector_do_no_harm() -> None:
 
 def test_more_clusters_than_seen_labels_are_refused() -> None:
     with pytest.raises(LesaError, match=r"model.attentions is 3, but there are 2 seen labels"):
-        build_model(config_of("attention-per-cluster"), seed=0).begin(torch.ones(2, E))
+        methods.build_model(config_of("attention-per-cluster"), torch.ones(2, E), seed=0)
 
 
 def test_biam_refuses_units_that_its_heads_do_not_share_evenly() -> None:
-    with pytest.raises(LesaError, match=r"model.hidden is 12; .* multiple of its 8 heads"):
-        build_model(config_of("biam", hidden=12), seed=0)
+    with pytest.raises(LesaError, match=r"model.settings.hidden is 12; .* multiple of its 8 heads"):
+        build_model(config_of("biam", settings={"hidden": 12}), seed=0)
 
 
 @pytest.mark.parametrize(("grid", "named"), [((3, 3), "a grid of 3 x 3"), (None, "a square grid")])
@@ -276,8 +289,8 @@ def expect_sdl_loss(rows_BME: np.ndarray, vectors_CE: np.ndarray, targets_BC: np
     return total / len(rows_BME)
 
 
-def rows_of(rows_BME: torch.Tensor, vectors_CE: torch.Tensor) -> Rows:
-    return Rows((rows_BME @ torch.nn.functional.normalize(vectors_CE, dim=1).T).amax(dim=1), rows_BME)
+def rows_of(rows_BME: torch.Tensor, vectors_CE: torch.Tensor) -> CodeScores:
+    return CodeScores((rows_BME @ torch.nn.functional.normalize(vectors_CE, dim=1).T).amax(dim=1), rows_BME)
 
 
 targets_of_photos = hnp.arrays(np.int8, st.tuples(st.integers(1, 5), st.integers(1, 7)), elements=st.integers(-1, 1))
@@ -309,5 +322,5 @@ def test_a_photo_of_different_things_weighs_more() -> None:
 
 def test_the_loss_of_sdl_refuses_a_model_without_rows() -> None:
     out = build_model(config_of("attention-per-label"), seed=0)(torch.ones(1, R, D), torch.ones(C, E))
-    with pytest.raises(LesaError, match="the loss 'sdl' needs the model 'sdl'"):
-        loss_terms(LossConfig(kind="sdl"), out, torch.ones(C, E), torch.ones(1, C))
+    with pytest.raises(LesaError, match="the loss 'sdl' needs a model whose photos are points"):
+        LOSSES["sdl"](LossConfig(kind="sdl"), out, torch.ones(C, E), torch.ones(1, C))

@@ -70,7 +70,7 @@ def test_its_scores_on_real_photos_are_pytorchs(
         model: Any = load_model(run)
         output = model(regions_BRD, torch.from_numpy(run.vectors_CE))
         after_BRD = model.front(regions_BRD) if getattr(model, "front", None) else regions_BRD
-        by_region_BRC = after_BRD @ model.compatibility.w @ F.normalize(torch.from_numpy(run.vectors_CE), dim=1).T
+        by_region_BRC = after_BRD @ model.word_space.w @ F.normalize(torch.from_numpy(run.vectors_CE), dim=1).T
     tagger = Tagger(tmp_path / "a.lesa")
     expected_BC, winner_BC = output.scores_BC.numpy(), output.winner_BC
     names = run.vocabulary.names
@@ -282,7 +282,7 @@ def test_a_zip_with_any_byte_changed_is_refused_or_the_same(exported: Path, data
 
 def test_a_model_without_codes_is_not_exported(collection: Path, tmp_path: Path) -> None:
     run = make_run(collection, tmp_path / "run", recipe="conse")
-    with pytest.raises(LesaError, match="'conse' model, which has no codes"):
+    with pytest.raises(LesaError, match="'conse' model, whose scores do not follow from codes alone"):
         export_run(run, tmp_path / "a.lesa")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from lesa.cli.main import cli
 from lesa.learn.experiments.comparison import read_comparison
@@ -100,7 +101,7 @@ def targets() -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", [*shown("lesa"), *examples()])
-def test_a_command_that_is_shown_parses(arguments):
+def test_a_command_that_is_shown_parses(arguments: list[str]) -> None:
     if "--help" in arguments:
         with pytest.raises(click.exceptions.Exit, match="0"):
             parse(arguments)
@@ -116,12 +117,12 @@ def test_a_command_that_is_shown_parses(arguments):
     "arguments",
     [["trian"], ["train"], ["train", "x.toml", "-o", "x", "--sets", "a=1"], ["show", "run", "--top", "many"]],
 )
-def test_the_check_sees_a_command_that_is_wrong(arguments):
+def test_the_check_sees_a_command_that_is_wrong(arguments: list[str]) -> None:
     with pytest.raises(click.UsageError):
         parse(arguments)
 
 
-def test_the_commands_of_a_script_are_found():
+def test_the_commands_of_a_script_are_found() -> None:
     script = (
         'for s in 0 1; do A=1 lesa train c.toml \\\n  --set "seed=$s"; done # lesa no\nmake test && lesa show r *.jpg'
     )
@@ -133,13 +134,13 @@ def test_the_commands_of_a_script_are_found():
     ]
 
 
-def test_every_command_shows_an_example():
+def test_every_command_shows_an_example() -> None:
     missing = [path for path, command in COMMANDS.items() if "Example:" not in (command.help or "")]
     assert missing == [("prepare",)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_commands_and_options_named_in_the_text_exist(document):
+def test_commands_and_options_named_in_the_text_exist(document: Path) -> None:
     options = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
     for code in inline_code(document):
         words = code.split()
@@ -150,7 +151,7 @@ def test_commands_and_options_named_in_the_text_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_make_targets_that_are_named_exist(document):
+def test_make_targets_that_are_named_exist(document: Path) -> None:
     in_text = [code.split() for code in inline_code(document)]
     in_blocks = [words for block in blocks(document, SHELL) for words in simple_commands(block)]
     for words in in_text + in_blocks:
@@ -159,14 +160,24 @@ def test_make_targets_that_are_named_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_and_pictures_lead_somewhere(document):
+def test_links_and_pictures_lead_somewhere(document: Path) -> None:
     for target in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
-        if not target.startswith(("https://", "http://", "mailto:", "#")):
-            assert (document.parent / target.partition("#")[0]).exists(), target
+        if not target.startswith(("https://", "http://", "mailto:")):
+            name, _, heading = target.partition("#")
+            place = document.parent / name if name else document
+            assert place.exists(), target
+            assert not heading or heading in headings(place), target
+
+
+def headings(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    lines = FENCE.sub("", document.read_text(encoding="utf-8")).splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_files_of_the_project_that_are_named_exist(document):
+def test_files_of_the_project_that_are_named_exist(document: Path) -> None:
     in_blocks = [word for block in blocks(document, SHELL) for words in simple_commands(block) for word in words]
     for name in [*inline_code(document), *in_blocks]:
         if OWN_PATH.fullmatch(name):
@@ -174,30 +185,53 @@ def test_files_of_the_project_that_are_named_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_says_its_language(document):
+def test_every_block_says_its_language(document: Path) -> None:
     languages = {block["language"] for block in FENCE.finditer(document.read_text(encoding="utf-8"))}
     assert languages <= SHELL | {"python", "toml", "text", "json", "bibtex"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the examples name: photos, their labels and a bundle."""
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("workplace")
+    places = {"photo.jpg": data.astronaut, "holiday/coffee.jpg": data.coffee, "holiday/rocket.jpg": data.rocket}
+    labels = {"astronaut": "man", "camera": "man", "chelsea": "dog", "coffee": "water"}
+    rows = ["photo,labels"]
+    for name, label in labels.items():
+        for number in range(3):
+            places[f"photos/{name}-{number}.jpg"] = getattr(data, name)
+            rows.append(f"{name}-{number}.jpg,{label}")
+    places["photos/beach.jpg"] = data.rocket
+    for place, load in places.items():
+        (folder / place).parent.mkdir(exist_ok=True)
+        Image.fromarray(load()).save(folder / place)
+    (folder / "photos" / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "flickr8k.lesa").symlink_to(ROOT / "src" / "lesa" / "default.lesa")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    return folder
 
 
 @pytest.mark.parametrize(
     "code",
     [pytest.param(block, id=document.name) for document in DOCUMENTS for block in blocks(document, {"python"})],
 )
-def test_a_python_example_runs(code, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_python_example_runs(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
     exec(compile(code, "example", "exec"), {"__name__": "example"})
 
 
 @pytest.mark.parametrize(
     "text", [pytest.param(block, id=document.name) for document in DOCUMENTS for block in blocks(document, {"toml"})]
 )
-def test_a_recipe_that_is_shown_is_one(text, tmp_path):
+def test_a_recipe_that_is_shown_is_one(text: str, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(text, encoding="utf-8")
     read_recipe(recipe)
 
 
-def test_the_tree_in_the_readme_is_the_source_tree():
+def test_the_tree_in_the_readme_is_the_source_tree() -> None:
     (tree,) = blocks(ROOT / "README.md", {"text"})
     lines = tree.splitlines()
     assert len(lines) <= 25
@@ -214,7 +248,7 @@ def test_the_tree_in_the_readme_is_the_source_tree():
     assert {path.relative_to(ROOT).as_posix() for path in kept if not path.name.startswith("__")} <= listed
 
 
-def test_help_lists_every_command():
+def test_help_lists_every_command() -> None:
     for path, command in [((), cli), *COMMANDS.items()]:
         result = CliRunner().invoke(cli, [*path, "--help"])
         assert result.exit_code == 0
@@ -222,7 +256,7 @@ def test_help_lists_every_command():
         assert all(name in listed for name in getattr(command, "commands", {}))
 
 
-def test_help_needs_nothing_heavy():
+def test_help_needs_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "scipy", "matplotlib", "onnxruntime", "sentence_transformers"}
     code = f"""
 import sys

@@ -251,7 +251,7 @@ def written_by_the_losses(labels: int, present: int, photos: int = 32, attention
     by_attention = torch.randn(photos, attentions, labels, requires_grad=True)
     logits = torch.randn(photos, attentions, 196, requires_grad=True)
     scores, uniform = by_attention.detach().amax(1).requires_grad_(), by_attention.detach()[:, 0].requires_grad_()
-    out = Output(scores, by_attention, logits.softmax(2), logits, torch.empty(0), uniform)
+    out = Output(scores, torch.empty(0), by_attention, logits.softmax(2), logits, uniform)
     targets = torch.full((photos, labels), -1)
     targets.scatter_(1, torch.rand(photos, labels).topk(present).indices, 1)
     with Written() as written:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 
 from helpers import oracle
 from lesa.errors import LesaError
-from lesa.learn.methods import build_model
-from lesa.learn.model import ModelConfig, Output
+from lesa.learn import methods
+from lesa.learn.model import Model, ModelConfig, Output
 
 B, D, E, C, GRID = 3, 5, 4, 6, (2, 3)
 R = GRID[0] * GRID[1]
@@ -30,6 +30,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "contrastive": {"front": False, "unit_codes": True, "selection": "log-mean-exp"},
 }
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+
+
+def build_model(config: ModelConfig, seed: int) -> Model:
+    """A new model; none of these learns anything from the seen labels before training."""
+    return methods.build_model(config, torch.ones(1, config.vector_size), seed)
 
 
 def config_of(variant: Mapping[str, Any]) -> ModelConfig:
@@ -196,7 +201,7 @@ def test_the_control_scores_the_mean_region() -> None:
     model = build_model(config, seed=0).double()
     regions_BRD, vectors_CE = inputs()
     out = run(model, regions_BRD, vectors_CE)
-    w_DE = model.state_dict()["compatibility.w"].numpy()
+    w_DE = model.state_dict()["word_space.w"].numpy()
     unit_CE = vectors_CE / np.linalg.norm(vectors_CE, axis=1, keepdims=True)
     assert difference(out.scores_BC, regions_BRD.mean(axis=1) @ w_DE @ unit_CE.T) < 1e-12
     assert torch.equal(out.scores_BC, out.uniform_scores_BC)
@@ -214,7 +219,7 @@ def test_a_new_model_is_a_function_of_its_seed_and_leaves_the_random_state_alone
 
 @pytest.mark.parametrize(
     ("name", "fan_in"),
-    [("w1", 129), ("w2", 129), ("compatibility.w", 128), ("front.convolution.weight", 4 * 128)],
+    [("w1", 129), ("w2", 129), ("word_space.w", 128), ("front.convolution.weight", 4 * 128)],
 )
 def test_a_new_matrix_has_hes_variance_and_is_cut_at_two_deviations(name: str, fan_in: int) -> None:
     config = ModelConfig(region_size=128, vector_size=300, attentions=40)

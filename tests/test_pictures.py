@@ -1,4 +1,4 @@
-"""`lesa show` on a bundle: pictures, boxes and JSON of where each tag comes from; each in its place, nothing lost."""
+"""`lesa show` on bundles and runs: pictures, boxes and JSON of where each tag comes from; no file is replaced."""
 
 import subprocess
 import sys
@@ -7,18 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from helpers.small_run import make_collection, make_run
 from lesa.bundle import open_bundle, write_bundle
 from lesa.cli.show import show as show_command
-from lesa.codes import Codes, peak_box
-from lesa.drawing import CAPTION
+from lesa.codes import Codes, peak_box, shifted
+from lesa.drawing import CAPTION, MARGIN, THUMBNAIL, fit_inside
 from lesa.errors import LesaError
 from lesa.files import read_json
 from lesa.images import crop_box
 from lesa.learn.export import export_run
-from lesa.pictures import Shown, tag_picture
+from lesa.learn.methods import find_method
+from lesa.learn.model import CodeModel
+from lesa.learn.run import load_model, open_run
+from lesa.learn.show import run_tagger
+from lesa.pictures import Shown, photo_sheet, tag_picture
 from lesa.tagger import Tag, Tagger
 from test_bundle import members_of
 
@@ -48,18 +53,18 @@ def show(*arguments: object) -> None:
 def test_colour_and_box_lie_where_the_region_is(
     collection: Path, fit: str, size: tuple[int, int], region: tuple[int, int]
 ) -> None:
-    about = Tagger(collection / f"{fit}.lesa").bundle.manifest
-    seen, found = crop_box(size, about.preprocessing), np.full(GRID, -1, np.float32)
-    found[region] = 5
-    tag = Tag("cat", 1.0, True, found, peak_box(found.clip(min=0), seen))
+    manifest = Tagger(collection / f"{fit}.lesa").bundle.manifest
+    crop, evidence = crop_box(size, manifest.preprocessing), np.full(GRID, -1, np.float32)
+    evidence[region] = 5
+    tag = Tag("cat", 1.0, True, evidence, peak_box(evidence.clip(min=0), crop))
     photo = Image.new("RGB", size, (128, 128, 128))
-    picture = tag_picture(Shown(photo, size, [tag], seen, 5.0), tag, size)
+    picture = tag_picture(Shown(photo, size, [tag], crop, 5.0), tag, size)
     assert picture.size == (max(size[0], 168), size[1] + CAPTION)
     photo_HW3 = np.asarray(picture, float)[: size[1], : size[0]]
     # In the middle of the region the full colour, the yellow end: least blue beside red.
     warm_HW = photo_HW3[..., 0] - photo_HW3[..., 2]
-    wide, high = (seen[2] - seen[0]) / 4, (seen[3] - seen[1]) / 4
-    box = (seen[0] + region[1] * wide, seen[1] + region[0] * high)
+    wide, high = (crop[2] - crop[0]) / 4, (crop[3] - crop[1]) / 4
+    box = (crop[0] + region[1] * wide, crop[1] + region[0] * high)
     np.testing.assert_allclose(tag.box, (*box, box[0] + wide, box[1] + high), atol=1)
     y, x = np.unravel_index(warm_HW.argmax(), warm_HW.shape)
     assert box[0] <= x <= box[0] + wide
@@ -87,7 +92,7 @@ def test_a_photo_gives_pictures_and_json_that_agree_with_the_tagger(
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     assert files == {"cat-0.png", "cat-0.json", "cat-0/1.png", "cat-0/2.png", "sheet.png"}
     about, tags = read_json(tmp_path / "cat-0.json"), Tagger(collection / "crop.lesa").tag(photo, top=2)
-    assert (about["photo"], about["size"], about["covers"]) == (str(photo), [120, 80], [20, 0, 100, 80])
+    assert (about["photo"], about["size"], about["crop"]) == (str(photo), [120, 80], [20, 0, 100, 80])
     for entry, tag in zip(about["tags"], tags, strict=True):
         assert (entry["label"], entry["score"], tuple(entry["box"])) == (tag.label, round(tag.score, 4), tag.box)
         np.testing.assert_allclose(entry["evidence"], tag.evidence, atol=1e-4)
@@ -136,10 +141,106 @@ def test_a_large_photo_gives_pictures_of_a_screen(collection: Path) -> None:
     assert tag_picture(shown, tag, (600, 600)).width == 600
 
 
-def test_options_of_a_run_and_of_a_bundle_are_not_mixed(collection: Path, tmp_path: Path) -> None:
+def shown_photo(photo: Image.Image, names: list[str], crop: tuple[float, float, float, float] | None = None) -> Shown:
+    tags = [Tag(name, 1.25, True, np.eye(4, dtype=np.float32), (0, 0, 1, 1)) for name in names]
+    return Shown(photo, photo.size, tags, crop or (0, 0, *photo.size), 1.0)
+
+
+@pytest.mark.parametrize("size", [(384, 256), (256, 384), (1200, 100), (100, 1200), (7, 5), (1, 1)])
+@pytest.mark.parametrize("tags", [1, 6])
+def test_sheets_of_wide_tall_and_tiny_photos_stay_within_measure(size: tuple[int, int], tags: int) -> None:
+    picture = photo_sheet(shown_photo(Image.new("RGB", size, (0, 90, 0)), ["dog"] * tags))
+    assert 200 < picture.width < 2700
+    assert 100 < picture.height < 900
+
+
+def test_a_sheet_fades_the_photo_outside_the_crop_and_says_so() -> None:
+    photo = Image.new("RGB", (40, 30), (90, 90, 90))
+    whole, cropped = (photo_sheet(shown_photo(photo, ["dog"], crop)) for crop in (None, (5, 0, 35, 30)))
+    assert whole.height == cropped.height
+    assert whole.width < cropped.width
+    assert photo_sheet(shown_photo(photo, ["dog"], (0.0, 1e-9, 40.0, 30.0))) == whole
+
+
+@pytest.mark.parametrize("name", ["a very long name of a label that ends nowhere " * 3, "собака 犬", "two\nlines", "…"])
+def test_any_name_can_be_drawn(name: str) -> None:
+    pictures = [photo_sheet(shown_photo(Image.new("RGB", (40, 30)), [each])) for each in (name, name, "dog")]
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+@pytest.mark.shared
+def test_a_sheet_of_a_real_photo_holds_the_photo(shared: Path) -> None:
+    path = sorted((shared / "data" / "photos").glob("*.jpg"))[0]
+    with Image.open(path) as image:
+        photo = image.convert("RGB")
+    width, height = fit_inside(photo.size, THUMBNAIL)
+    part = photo_sheet(shown_photo(photo, ["dog"])).crop((MARGIN, MARGIN, MARGIN + width, MARGIN + height))
+    difference_HW3 = np.asarray(part, int) - np.asarray(photo.resize((width, height)), int)
+    assert np.abs(difference_HW3).mean() < 4
+
+
+# Runs
+
+
+@pytest.mark.parametrize("recipe", ["contrastive", "published", "labelem"])
+def test_a_run_has_the_tags_of_its_bundle(collection: Path, tmp_path: Path, recipe: str) -> None:
+    run = make_run(collection, tmp_path / "run", recipe)
+    export_run(run, tmp_path / "a.lesa")
     photo = collection / "photos" / "cat-0.jpg"
-    with pytest.raises(LesaError, match="is a run: --labels, --vectors and --sheet are for a bundle"):
-        show(collection / "run", photo, "--sheet", "-o", tmp_path)
+    for labels in (None, ["moon", "cat"]):
+        tags, expected = (tagger.tag(photo, labels) for tagger in (run_tagger(run), Tagger(tmp_path / "a.lesa")))
+        for one, other in zip(tags, expected, strict=True):
+            assert (one.label, one.seen, one.box) == (other.label, other.seen, other.box)
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+            np.testing.assert_allclose(one.evidence, other.evidence, atol=1e-4)
+
+
+def test_a_label_of_a_cluster_has_the_evidence_of_its_own_attention_half_a_region_below_and_right(
+    collection: Path, tmp_path: Path
+) -> None:
+    run = make_run(collection, tmp_path / "run", "attention-per-cluster")
+    assert run.recipe.model.front
+    model, tagger = load_model(run), run_tagger(run)
+    assert isinstance(model, CodeModel)
+    codes = tagger.codes(collection / "photos" / "cat-0.jpg")
+    tags = {tag.label: tag for tag in tagger.rank(codes, tagger.labels(), top=None)}
+    attention, regions = torch.from_numpy(codes.attention_MR), torch.from_numpy(codes.regions_RE)
+    clusters = set()
+    for name, vector_E in zip(run.vocabulary.names, torch.from_numpy(run.vectors_CE), strict=True):
+        vector_E = vector_E / vector_E.norm()
+        m = int((model.get_buffer("centroids_ME") - vector_E).square().sum(dim=1).argmin())
+        by_region_R = regions @ vector_E
+        assert tags[name].score == pytest.approx(float(attention[m] @ by_region_R), abs=1e-4)
+        map_HW = by_region_R.numpy().reshape(tagger.bundle.manifest.grid)
+        np.testing.assert_allclose(tags[name].evidence, shifted(map_HW, 0.5), atol=1e-4)
+        clusters.add(m)
+    assert len(clusters) > 1
+
+
+def test_a_run_is_shown_as_a_bundle_is(collection: Path, tmp_path: Path) -> None:
+    photo = collection / "photos" / "cat-0.jpg"
+    (tmp_path / "words.txt").write_text("moon\ncat\n")
+    options = ("--labels", tmp_path / "words.txt", "--vectors", collection / "vectors.txt", "--sheet")
+    show(collection / "run", photo, *options, "--regions", collection / "regions", "-o", tmp_path / "run")
+    show(collection / "crop.lesa", photo, *options, "-o", tmp_path / "bundle")
+    files = [{path.relative_to(out) for path in out.rglob("*.*")} for out in (tmp_path / "run", tmp_path / "bundle")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 5
+    one, other = (read_json(tmp_path / out / "cat-0.json") for out in ("run", "bundle"))
+    assert one.keys() == other.keys()
+    assert [tag["label"] for tag in one["tags"]] == [tag["label"] for tag in other["tags"]]
+
+
+def test_a_run_without_codes_or_with_other_regions_is_not_shown(collection: Path, tmp_path: Path) -> None:
+    assert not issubclass(find_method("conse"), CodeModel)
+    with pytest.raises(LesaError, match="'conse' model, which has no attentions to show"):
+        run_tagger(make_run(collection, tmp_path / "run", "conse"))
+    with pytest.raises(LesaError, match="holds other regions than the run"):
+        run_tagger(open_run(collection / "run"), regions=collection / "raw")
+
+
+def test_what_is_neither_a_run_nor_a_bundle_is_refused(collection: Path, tmp_path: Path) -> None:
+    photo = collection / "photos" / "cat-0.jpg"
     with pytest.raises(LesaError, match="--regions is for a run"):
         show(collection / "crop.lesa", photo, "--regions", "x", "-o", tmp_path)
     with pytest.raises(LesaError, match="bundle missing does not exist"):

@@ -35,7 +35,7 @@ def test_the_published_recipe_has_the_papers_numbers() -> None:
     recipe = make_recipe({"recipe": "published", **NEEDED})
     assert (recipe.model.attentions, recipe.model.front, recipe.batch_size) == (10, True, 32)
     assert (recipe.loss.distribution, recipe.loss.relevance, recipe.loss.diversity) == (0.1, 0.001, 0.01)
-    assert (recipe.optimiser.kind, recipe.optimiser.learning_rate, recipe.report) == ("rmsprop-tf", 1e-3, "last")
+    assert (recipe.optimiser.kind, recipe.optimiser.learning_rate, recipe.checkpoint) == ("rmsprop-tf", 1e-3, "last")
     assert not recipe.centred
 
 
@@ -44,7 +44,7 @@ def test_the_contrastive_recipe_is_what_the_documents_say() -> None:
     assert (recipe.model.front, recipe.model.unit_codes, recipe.model.selection) == (False, True, "log-mean-exp")
     assert (recipe.optimiser.kind, recipe.optimiser.weight_decay, recipe.batch_size) == ("adamw", 0.01, 64)
     assert recipe.centred
-    assert recipe.report == "best"
+    assert recipe.checkpoint == "best"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -73,7 +73,15 @@ def test_a_length_in_steps_takes_the_place_of_the_recipes_epochs() -> None:
         ({"model": {"attention": 3}}, r"no key 'model\.attention'; did you mean 'attentions'"),
         ({"model": {"attentions": "many"}}, r"model\.attentions"),
         ({"model": {"attentions": 0}}, "at least 1"),
-        ({"loss": {"kind": "hinge"}}, r"loss\.kind"),
+        ({"loss": {"kind": "rankin"}}, r"loss\.kind is 'rankin'; did you mean 'ranking'"),
+        ({"model": {"kind": "esszl"}}, r"model\.kind is 'esszl'; did you mean 'eszsl'"),
+        ({"model": {"settings": {"ridge": 1}}}, r"no key 'model\.settings\.ridge'; there are no such settings"),
+        (
+            {"recipe": "eszsl", "model": {"settings": {"rigde": 1}}},
+            "did you mean 'ridge'. There are: label_ridge, ridge",
+        ),
+        ({"recipe": "eszsl", "model": {"settings": {"ridge": 0}}}, r"model\.settings\.ridge: .* greater than 0"),
+        ({"recipe": "biam", "model": {"settings": {"hidden": 12}}}, "multiple of its 8 heads"),
         ({"recipe": "publishd"}, "did you mean 'published'"),
         ({"epochs": 2, "steps": 2}, "either as `epochs` or as `steps`"),
         ({"vectors": []}, "names no source"),

@@ -58,7 +58,7 @@ def test_a_run_learns_more_than_chance_and_is_rebuilt_from_its_folder(
     demo_data: Path, tmp_path: Path, name: str
 ) -> None:
     seen: list[Progress] = []
-    train(recipe_of(demo_data, name, steps=300, validate_every=150), tmp_path / "run", report=seen.append)
+    train(recipe_of(demo_data, name, steps=300, validate_every=150), tmp_path / "run", progress=seen.append)
     assert [progress.step for progress in seen] == list(range(1, 301))
     reports = evaluate_run(open_run(tmp_path / "run")).reports["lesa"]
     # Five labels drawn blindly meet 3.99 of 292 with an F1@5 of 1.5 %.
@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_its_step_and_goes_on(demo_data: Path, tmp_path
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "stopped", report=interrupt)
+        train(recipe, tmp_path / "stopped", progress=interrupt)
     assert load_tensors(tmp_path / "stopped" / "last.safetensors")[1]["step"] == 6
     assert signal.getsignal(signal.SIGINT) is handler
     train(recipe, tmp_path / "stopped")
@@ -168,7 +168,7 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_no_number(demo_data: P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "__init__", remember)
         with pytest.raises(LesaError, match="not finite at step 6"):
-            train(recipe, tmp_path / "poisoned", report=poison)
+            train(recipe, tmp_path / "poisoned", progress=poison)
     tensors, state = load_tensors(tmp_path / "poisoned" / "last.safetensors")
     assert state["step"] == 4
     assert all(torch.isfinite(value).all() for value in tensors.values())
@@ -248,7 +248,7 @@ def test_a_run_of_another_version_is_refused(demo_data: Path, tmp_path: Path) ->
     train(recipe_of(demo_data, steps=1, validate_every=None), tmp_path)
     about = read_json(tmp_path / "run.json")
     write_json(tmp_path / "run.json", {**about, "format": "lesa-run-99"})
-    with pytest.raises(LesaError, match="'lesa-run-99', this version reads 'lesa-run-1'"):
+    with pytest.raises(LesaError, match="'lesa-run-99', this version reads 'lesa-run-2'"):
         open_run(tmp_path)
 
 

@@ -1,7 +1,8 @@
-"""Pictures of a bundle's tags: the evidence over the photo, box, label and score; the same as JSON; a sheet of many.
+"""Pictures of tags: the evidence over the photo, box, label and score; the same as JSON; a sheet of many photos.
 
-One scale holds for all maps of a photo, and it is printed: full colour is the most evidence that any of the bundle's
-labels, or of those asked for, has in any region of it. So a word that the photo does not show stays pale.
+All maps of a photo have one scale, which is printed below: full colour is the most evidence that any of the tagger's
+own labels, or any of the labels asked for, has in any region of the photo. So a word stays pale if the photo does not
+show it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,17 +12,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from lesa.codes import Codes
+from lesa.codes import Box, Codes
 from lesa.drawing import (
+    BACKGROUND,
     GAP,
     INK,
     NARROWEST,
-    PAPER,
     THUMBNAIL,
-    Box,
     beside,
     caption,
-    fit,
+    fit_inside,
     framed,
     heat,
     legend,
@@ -35,11 +35,11 @@ from lesa.images import crop_box, open_photo
 from lesa.tagger import Labels, Tag, Tagger
 
 LARGEST = 1280
-"""Pixels: the longer side of a tag's picture at most."""
+"""Pixels: at most, the longer side of a tag's picture."""
 SHEET = "sheet.png"
 SHEET_PHOTOS = 200
 SHEET_TAGS, SHEET_BOX = 3, (190, 150)
-"""Of the sheet of many photos: tags per photo, and the box that each picture fits into."""
+"""For the sheet of many photos: tags per photo, and the box that each picture fits into."""
 EVIDENCE = (
     "evidence: what a region alone says for the label, from 0 to {full:.2f} in units of the score; frame: the box"
 )
@@ -50,7 +50,7 @@ EVIDENCE_OF_MANY = (
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A photo, reduced, with what is drawn of it."""
+    """A photo, reduced, with the tags that are drawn on it."""
 
     photo: Image.Image
     """Upright, at most `LARGEST` pixels long."""
@@ -58,8 +58,8 @@ class Shown:
     """The upright photo's own width and height in pixels."""
     tags: list[Tag]
     """The best first; boxes in pixels of the photo's own size."""
-    seen: tuple[float, float, float, float]
-    """The part that the model sees, in pixels of the photo's own size."""
+    crop: tuple[float, float, float, float]
+    """The part that the model looks at, in pixels of the photo's own size."""
     full: float
     """The evidence that gets the full colour."""
 
@@ -72,45 +72,49 @@ def show_tags(
     A photo NAME.jpg gives NAME.png with all tags, NAME.json, and NAME/1.png and so on, one picture per tag.
 
     Args:
-        tagger: of the bundle.
+        tagger: of a bundle, or of a run.
         photos: image files.
-        out: the folder to write into; nothing that lies there is replaced.
+        out: the folder to write into; no file in it is replaced.
         labels: to choose from.
         top: tags per photo.
-        sheet: whether `sheet.png`, with all photos and their three best tags, is written in the end.
+        sheet: whether to write `sheet.png` at the end, with all photos and their three best tags.
 
     Raises:
-        LesaError: there is such a sheet already, or it would be too large.
+        LesaError: `sheet.png` exists already, or there are too many photos for it.
     """
     if sheet and (out / SHEET).exists():
         raise LesaError(f"{out / SHEET} exists already: give another folder")
     if sheet and len(photos) > SHEET_PHOTOS:
-        raise LesaError(f"a sheet of {len(photos):,} photos would be too large: give {SHEET_PHOTOS} at most")
+        raise LesaError(f"a sheet of {len(photos):,} photos would be too large: give at most {SHEET_PHOTOS}")
     rows: list[Image.Image] = []
     taken = {Path(SHEET).stem} if sheet else set()
     for photo, codes in tagger.stream(photos):
         try:
             if isinstance(codes, LesaError):
                 raise codes
-            shown = look(tagger, str(photo), codes, labels, top)
-            picture = _write_pictures(shown, str(photo), out / free_name(Path(photo).stem, taken))
+            shown = view_photo(tagger, str(photo), codes, labels, top)
+            picture = _write_pictures(shown, str(photo), out / _free_name(Path(photo).stem, taken))
         except LesaError as error:
             yield str(photo), error
             continue
         if sheet:
-            rows.append(_row(shown))
+            rows.append(_sheet_row(shown))
         yield str(photo), picture
     if rows:
-        save(_many(rows), out / SHEET)
+        _save_picture(_contact_sheet(rows), out / SHEET)
 
 
-def look(tagger: Tagger, photo: str, codes: Codes, labels: Labels, top: int) -> Shown:
-    """Return what is drawn of a photo."""
+def view_photo(tagger: Tagger, photo: str, codes: Codes, labels: Labels, top: int) -> Shown:
+    """Return a photo with its `top` best tags, ready to be drawn.
+
+    Raises:
+        LesaError: the photo cannot be opened.
+    """
     image = open_photo(photo)
-    small = image.resize(fit(image.size, (min(LARGEST, image.width), min(LARGEST, image.height))))
+    small = image.resize(fit_inside(image.size, (min(LARGEST, image.width), min(LARGEST, image.height))))
     full = max(float(tagger.evidence(codes, each).max()) for each in (tagger.labels(), labels))
-    seen = crop_box(codes.size, tagger.bundle.manifest.preprocessing)
-    return Shown(small, codes.size, tagger.rank(codes, labels, top), seen, max(full, 0))
+    crop = crop_box(codes.size, tagger.bundle.manifest.preprocessing)
+    return Shown(small, codes.size, tagger.rank(codes, labels, top), crop, max(full, 0))
 
 
 def _write_pictures(shown: Shown, photo: str, place: Path) -> Path:
@@ -119,61 +123,60 @@ def _write_pictures(shown: Shown, photo: str, place: Path) -> Path:
     Raises:
         LesaError: one of them exists already.
     """
-    picture, about = place.with_name(f"{place.name}.png"), place.with_name(f"{place.name}.json")
-    for path in (picture, about, place):
+    picture, description = place.with_name(f"{place.name}.png"), place.with_name(f"{place.name}.json")
+    for path in (picture, description, place):
         if path.exists():
             raise LesaError(f"{path} exists already: give another folder")
     for number, tag in enumerate(shown.tags, start=1):
         drawn = tag_picture(shown, tag, shown.photo.size)
-        save(
-            stacked([drawn, legend(EVIDENCE.format(full=shown.full), _whole(shown))], GAP // 2), place / f"{number}.png"
-        )
-    save(photo_sheet(shown), picture)
-    write_json(about, _description(shown, photo))
+        parts = [drawn, legend(EVIDENCE.format(full=shown.full), _covers_photo(shown))]
+        _save_picture(stacked(parts, GAP // 2), place / f"{number}.png")
+    _save_picture(photo_sheet(shown), picture)
+    write_json(description, _description(shown, photo))
     return picture
 
 
 def _description(shown: Shown, photo: str) -> dict[str, Any]:
-    """Return what the pictures show as JSON holds it."""
+    """Return the content of the pictures as JSON holds it."""
     tags = [
         tag.to_dict() | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
         for tag in shown.tags
     ]
     # A file name that is not text cannot be written as UTF-8.
     name = photo.encode("utf-8", "backslashreplace").decode()
-    covers = [round(x, 2) for x in shown.seen]
-    about = {"photo": name, "size": shown.size, "grid": shown.tags[0].evidence.shape, "covers": covers}
-    return about | {"full_colour": round(shown.full, 4), "tags": tags}
+    crop = [round(x, 2) for x in shown.crop]
+    entry = {"photo": name, "size": shown.size, "grid": shown.tags[0].evidence.shape, "crop": crop}
+    return entry | {"full_colour": round(shown.full, 4), "tags": tags}
 
 
 def photo_sheet(shown: Shown) -> Image.Image:
     """Draw a photo and its tags beside each other."""
     cells = [
-        shown.photo.resize(fit(shown.photo.size, THUMBNAIL)),
+        shown.photo.resize(fit_inside(shown.photo.size, THUMBNAIL)),
         *(tag_picture(shown, t, THUMBNAIL) for t in shown.tags),
     ]
-    return framed(stacked([beside(cells), legend(EVIDENCE.format(full=shown.full), _whole(shown))]))
+    return framed(stacked([beside(cells), legend(EVIDENCE.format(full=shown.full), _covers_photo(shown))]))
 
 
-def _row(shown: Shown) -> Image.Image:
-    """Draw a photo's part of the sheet of many."""
+def _sheet_row(shown: Shown) -> Image.Image:
+    """Draw a photo and its best tags, as one row of the sheet of many photos."""
     cells = [tag_picture(shown, tag, SHEET_BOX) for tag in shown.tags[:SHEET_TAGS]]
-    return _in_columns([shown.photo.resize(fit(shown.photo.size, SHEET_BOX)), *cells], SHEET_BOX[0] + GAP)
+    return _in_columns([shown.photo.resize(fit_inside(shown.photo.size, SHEET_BOX)), *cells], SHEET_BOX[0] + GAP)
 
 
-def _many(rows: Sequence[Image.Image]) -> Image.Image:
-    """Draw the sheet of many photos, in two columns."""
+def _contact_sheet(rows: Sequence[Image.Image]) -> Image.Image:
+    """Draw the sheet of many photos: their rows, in two columns."""
     lines = [beside(rows[i : i + 2], 2 * GAP) for i in range(0, len(rows), 2)]
     return framed(stacked([*lines, legend(EVIDENCE_OF_MANY, whole=True)], GAP))
 
 
 def tag_picture(shown: Shown, tag: Tag, limit: tuple[int, int]) -> Image.Image:
     """Draw a tag: the photo, fitted into `limit` pixels, with evidence and box; label and score below."""
-    small = shown.photo.resize(fit(shown.photo.size, limit))
+    small = shown.photo.resize(fit_inside(shown.photo.size, limit))
     across, down = small.width / shown.size[0], small.height / shown.size[1]
-    seen = scaled(shown.seen, across, down)
-    size = (seen[2] - seen[0], seen[3] - seen[1])
-    picture = overlay(small, heat(tag.evidence.ravel(), tag.evidence.shape, size, shown.full), seen)
+    crop = scaled(shown.crop, across, down)
+    size = (crop[2] - crop[0], crop[3] - crop[1])
+    picture = overlay(small, heat(tag.evidence.ravel(), tag.evidence.shape, size, shown.full), crop)
     _draw_box(picture, scaled(tag.box, across, down))
     return stacked([picture, caption(tag.label, tag.text, max(small.width, NARROWEST))])
 
@@ -184,30 +187,30 @@ def _draw_box(picture: Image.Image, box: Box) -> None:
     draw = ImageDraw.Draw(picture)
     wide = max(1, round(min(picture.size) / 150))
     draw.rectangle((left, top, right - 1, bottom - 1), outline=INK, width=2 * wide)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline=PAPER, width=wide)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=BACKGROUND, width=wide)
 
 
 def _in_columns(images: Sequence[Image.Image], width: int) -> Image.Image:
     """Join pictures from left to right, each in a column of the same width."""
-    strip = Image.new("RGB", (width * (SHEET_TAGS + 1), max(image.height for image in images)), PAPER)
+    strip = Image.new("RGB", (width * (SHEET_TAGS + 1), max(image.height for image in images)), BACKGROUND)
     for column, image in enumerate(images):
         strip.paste(image, (column * width, 0))
     return strip
 
 
-def _whole(shown: Shown) -> bool:
-    """Return whether the model sees the whole photo."""
-    return scaled(shown.seen, 1, 1) == (0, 0, *shown.size)
+def _covers_photo(shown: Shown) -> bool:
+    """Return whether the model looks at the whole photo."""
+    return scaled(shown.crop, 1, 1) == (0, 0, *shown.size)
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def _save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture, whole or not at all."""
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
-def free_name(stem: str, taken: set[str]) -> str:
-    """Return the stem, numbered where a photo of another folder had that name already."""
+def _free_name(stem: str, taken: set[str]) -> str:
+    """Return the stem, with a number if a photo of another folder has that name."""
     name, number = stem, 2
     while name in taken:
         name, number = f"{stem}-{number}", number + 1

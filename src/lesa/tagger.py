@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesa.bundle import open_bundle
+from lesa.bundle import Bundle, open_bundle
 from lesa.calibration import photo_offset
 from lesa.codes import Box, Codes, Floats, Scored, evidence, peak_box, score, shifted
 from lesa.errors import LesaError
@@ -24,39 +24,39 @@ from lesa.images import crop_box, decode_ahead, open_photo, to_pixels
 from lesa.lexicon import Lexicon
 
 TOP = 5
-"""Tags per photo if nothing else is asked for and no threshold decides."""
+"""Tags per photo if neither a number nor a threshold is given."""
 KEPT = 256
-"""Photos whose codes a tagger keeps: 75 kB each with ten codes and 49 regions of 300 numbers."""
+"""Number of photos whose codes a tagger keeps: 75 kB each with ten codes and 49 regions of 300 numbers."""
 KEPT_LABELS = 16
-"""Lists of labels whose vectors a tagger keeps."""
+"""Number of lists of labels whose vectors a tagger keeps."""
 SAME = 0.999
-"""Least cosine at which two vectors of one label are taken to come from the same source."""
+"""Two vectors of one label with at least this cosine are taken to come from the same source."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Pixels:
+class Pixels:
     """A decoded photo."""
 
     pixels: Floats
-    """As the graph takes them: 3, H, W."""
+    """The input of the graph: 3, H, W."""
     size: tuple[int, int]
     """The upright photo's width and height."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels to choose from, with what scoring needs."""
+    """Labels to choose from, with their vectors and all else that scoring needs."""
 
     names: tuple[str, ...]
-    """As they were asked for (C names)."""
+    """The labels as they were asked for (C names)."""
     vectors_CE: Floats
     """Their unit vectors."""
     seen: tuple[bool, ...]
     """Whether training photos carried them."""
     biases_C: NDArray[np.float64] | None = None
-    """What the bundle's calibration adds for them, if it has one."""
+    """The biases that the bundle's calibration adds for them, if it has one."""
     composed: tuple[str, ...] = ()
-    """Labels that got the mean of their words' vectors: a rough stand-in for what the bundle's source gives."""
+    """Labels that got the mean of their words' vectors: a rough replacement for the vector of the bundle's source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +74,13 @@ class Tag:
     box: Box
     """The place in the photo with the most evidence."""
     probability: float | None = None
-    """That the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
+    """The probability that the label is present, if the bundle is calibrated (see `lesa.calibration`)."""
     parents: tuple[str, ...] = ()
-    """What the bundle says it is a kind of, the outermost first."""
+    """The more general names above it in the bundle, the outermost first."""
 
     @property
     def text(self) -> str:
-        """What is shown beside the label: the probability if there is one, else the score."""
+        """The number beside the label: the probability if there is one, else the score."""
         return f"{self.score:.2f}" if self.probability is None else f"{100 * self.probability:.0f} %"
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,24 +102,25 @@ class Tagger:
         others = tagger.tag("photo.jpg", labels=["sunrise", "red car"])  # does not read the photo again
     """
 
-    def __init__(self, path: Path | str, vectors: Sequence[str] = ()) -> None:
+    def __init__(self, bundle: Bundle | Path | str, vectors: Sequence[str] = ()) -> None:
         """Open the bundle; the graph is loaded with the first photo.
 
         Args:
-            path: the bundle.
-            vectors: where the vectors of words come from that the bundle does not carry, if not where it says: the
-                same files in another place, in the same order (see `lesa.vectors`).
+            bundle: its path, `default` for the one in the package, or an opened bundle.
+            vectors: the bundle's sources of word vectors, if they are now in another place; in the same order (see
+                `lesa.vectors`). They are read for words that the bundle does not carry.
 
         Raises:
-            LesaError: the bundle cannot be opened, or the number of sources is not its number.
+            LesaError: the bundle cannot be opened, or was made with another number of sources.
         """
-        self.bundle = open_bundle(path)
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._space = self.bundle.space
         self._reads_sources = bool(vectors)
         if vectors:
             if len(vectors) != len(self._space.sources):
                 given, expected = len(vectors), ", ".join(self._space.sources)
-                raise LesaError(f"{given} sources of vectors were given, {path} was made with {expected}: name each")
+                made = f"{self.bundle.path} was made with {expected}"
+                raise LesaError(f"{given} sources of vectors were given, {made}: name each")
             self._space = replace(self._space, sources=tuple(vectors))
         manifest = self.bundle.manifest
         self._lexicon = Lexicon(self.bundle)
@@ -140,8 +141,8 @@ class Tagger:
         Args:
             photo: an image file.
             labels: any words; the bundle's own labels if not given.
-            top: how many at most; all if None.
-            threshold: the least probability, if any; with a bundle that is not calibrated the least score.
+            top: number of tags, at most; all if None.
+            threshold: the least probability; if the bundle is not calibrated, the least score.
 
         Raises:
             LesaError: the photo cannot be read, or a label has no vector.
@@ -150,7 +151,7 @@ class Tagger:
         return self.rank(self.codes(photo), chosen, top, threshold)
 
     def codes(self, photo: Path | str) -> Codes:
-        """Return a photo's codes; a photo that did not change since is not read again.
+        """Return a photo's codes; a photo that has not changed is not read again.
 
         Raises:
             LesaError: the photo cannot be read.
@@ -168,17 +169,17 @@ class Tagger:
     ) -> Iterator[tuple[Path | str, Codes | LesaError]]:
         """Yield (photo, codes) of any number of photos, in order; a photo that cannot be read yields the reason.
 
-        Photos are decoded in threads, a few batches ahead; nothing is kept.
+        Photos are decoded in threads, a few batches ahead; their codes are not kept.
         """
         decoded = decode_ahead(photos, self._decode, ahead=4 * batch_size)
         while batch := list(itertools.islice(decoded, batch_size)):
             good = [pixels for _, pixels in batch if not isinstance(pixels, LesaError)]
-            found = iter(self._encode(good))
+            encoded = iter(self._encode(good))
             for photo, pixels in batch:
-                yield photo, pixels if isinstance(pixels, LesaError) else next(found)
+                yield photo, pixels if isinstance(pixels, LesaError) else next(encoded)
 
     def encode(self, image: Image.Image) -> Codes:
-        """Return the codes of a photo that is open already (see `lesa.images.open_photo`); nothing is kept.
+        """Return the codes of a photo that is open already (see `lesa.images.open_photo`); they are not kept.
 
         Raises:
             LesaError: the photo is too narrow, or the graph cannot be opened.
@@ -189,7 +190,7 @@ class Tagger:
     def labels(self, names: Sequence[str] | None = None) -> Labels:
         """Return labels with their vectors, for `rank`; the bundle's own if no names are given.
 
-        Vectors that the bundle does not carry are read from the sources that it was made with, once.
+        If the bundle does not carry a vector, it is read from the bundle's sources, once.
 
         Raises:
             LesaError: no label was given, or one has no vector.
@@ -199,10 +200,10 @@ class Tagger:
         key = self.bundle.manifest.tags if names is None else tuple(dict.fromkeys(names))
         if not key:
             raise LesaError("no label was given: name at least one")
-        found = self._labels.get(key)
-        if found is None:
-            found = self._labels[key] = self._find(key)
-        return found
+        labels = self._labels.get(key)
+        if labels is None:
+            labels = self._labels[key] = self._find(key)
+        return labels
 
     def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
         """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`.
@@ -234,10 +235,10 @@ class Tagger:
     def limits(
         self, labels: Labels, top: int | None = None, threshold: float | None = None
     ) -> tuple[int | None, float | None]:
-        """Return `top` and `threshold` for `rank`, with what holds where neither was asked for.
+        """Return `top` and `threshold` for `rank`, or their defaults if neither is given.
 
-        Then the threshold of a calibrated bundle decides, if the labels are the bundle's own, for which it was found;
-        else there are five tags per photo.
+        The default is the threshold of a calibrated bundle, if the labels are the bundle's own, for which it was found;
+        otherwise there are five tags per photo.
         """
         if top is None and threshold is None:
             calibration = self.bundle.calibration
@@ -261,7 +262,7 @@ class Tagger:
         return evidence(codes, labels.vectors_CE, self.score(codes, labels).winner_C)
 
     def photo_offset(self, codes: Codes) -> float:
-        """Return log(mean(exp(score))) over the bundle's own labels: how high scores are on this photo."""
+        """Return log(mean(exp(score))) over the bundle's own labels, which says how high scores are on this photo."""
         return photo_offset(self.score(codes, self.labels()).scores_C)
 
     def _probabilities(self, scores_C: Floats, codes: Codes, labels: Labels) -> NDArray[np.float64] | None:
@@ -278,7 +279,7 @@ class Tagger:
         return Tag(label, score, seen, map_HW, box, probability, parents)
 
     def canonical(self, name: str) -> str:
-        """Return a name as the bundle writes it, or as it is where the bundle does not carry it."""
+        """Return a name as the bundle writes it; a name that the bundle does not carry stays as it is."""
         row = self._lexicon.row(name)
         return name if row is None else self._lexicon.names[row]
 
@@ -288,19 +289,20 @@ class Tagger:
         others = [name for name in names if name not in vectors]
         composing = self.bundle.manifest.composed and not self._reads_sources
         if others:
-            found = self._lexicon.compose(others) if composing else self._embed(others)
-            vectors |= dict(zip(others, found, strict=True))
-        carried = [self.canonical(name) for name in names]
-        seen = tuple(name in self._seen for name in carried)
+            vectors_CE = self._lexicon.compose(others) if composing else self._embed(others)
+            vectors |= dict(zip(others, vectors_CE, strict=True))
+        canonical = [self.canonical(name) for name in names]
+        seen = tuple(name in self._seen for name in canonical)
         calibration = self.bundle.calibration
-        biases_C = calibration.biases(carried, seen) if calibration else None
+        biases_C = calibration.biases(canonical, seen) if calibration else None
         composed = tuple(others) if composing else ()
         return Labels(names, np.stack([vectors[name] for name in names]), seen, biases_C, composed)
 
     def _embed(self, names: list[str]) -> Floats:
         """Return vectors of words that the bundle does not carry.
 
-        One of its own labels is embedded along: other vectors of the same length would give tags without meaning.
+        One of its own labels is embedded with them, as a check: other vectors of the same length would give meaningless
+        tags.
         """
         manifest, sources = self.bundle.manifest, ", ".join(self._space.sources)
         try:
@@ -315,23 +317,23 @@ class Tagger:
             )
         return vectors_CE[1:]
 
-    def _decode(self, photo: Path | str) -> _Pixels:
+    def _decode(self, photo: Path | str) -> Pixels:
         return self._pixels(open_photo(photo))
 
-    def _pixels(self, image: Image.Image) -> _Pixels:
-        return _Pixels(to_pixels(image, self.bundle.manifest.preprocessing), image.size)
+    def _pixels(self, image: Image.Image) -> Pixels:
+        return Pixels(to_pixels(image, self.bundle.manifest.preprocessing), image.size)
 
-    def _encode(self, photos: Sequence[_Pixels]) -> list[Codes]:
+    def _encode(self, photos: Sequence[Pixels]) -> list[Codes]:
         if not photos:
             return []
         if self._run is None:
             self._run = open_graph(self.bundle)
-        found = self._run(np.stack([photo.pixels for photo in photos]))
-        return [Codes(*each) for each in zip(*found, (photo.size for photo in photos), strict=True)]
+        outputs = self._run(np.stack([photo.pixels for photo in photos]))
+        return [Codes(*each) for each in zip(*outputs, (photo.size for photo in photos), strict=True)]
 
 
 def _state(photo: Path) -> tuple[str, int, int]:
-    """Return what changes when a photo does: its absolute path, time of change and size."""
+    """Return the state of a photo's file, which changes with the photo: absolute path, time of change and size."""
     try:
         stat = photo.stat()
     except OSError:

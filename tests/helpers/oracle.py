@@ -25,8 +25,8 @@ NOT_TRAINED = (MEAN, VARIANCE)
 STATE_NAMES = {
     ATTENTION_1: "w1",
     ATTENTION_2: "w2",
-    PROJECTION: "compatibility.w",
-    LOG_TEMPERATURE: "compatibility.log_temperature",
+    PROJECTION: "word_space.w",
+    LOG_TEMPERATURE: "word_space.log_temperature",
     KERNEL: "front.convolution.weight",
     GAMMA: "front.normalisation.weight",
     BETA: "front.normalisation.bias",

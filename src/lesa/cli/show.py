@@ -1,14 +1,17 @@
-"""`lesa show`: a run or a bundle x photos -> pictures of where each label comes from."""
+"""`lesa show`: a bundle or a run x photos -> pictures of where each tag comes from."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lesa.cli.options import find_photos, note_composed
 from lesa.errors import LesaError
 from lesa.files import read_lines
+
+if TYPE_CHECKING:
+    from lesa.tagger import Tagger
 
 PATH = click.Path(path_type=Path)
 TOP = 4
@@ -18,11 +21,11 @@ TOP = 4
 @click.argument("model", type=PATH)
 @click.argument("photos", nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
-@click.option("--top", type=click.IntRange(min=1), default=TOP, help="Labels a photo; of a run seen and unseen ones.")
-@click.option("--labels", type=PATH, help="Of a bundle: any words, one label per line; its own labels if not given.")
-@click.option("--vectors", multiple=True, help="Of a bundle: where its source of word vectors is now.")
-@click.option("--sheet", is_flag=True, help="Of a bundle: also sheet.png, all photos with their three best labels.")
-@click.option("--regions", type=PATH, help="Of a run: where its region store is, if it moved.")
+@click.option("--top", type=click.IntRange(min=1), default=TOP, help="Number of tags per photo.")
+@click.option("--labels", type=PATH, help="Any words, one label per line; the model's own labels if not given.")
+@click.option("--vectors", multiple=True, help="Where the model's source of word vectors is now.")
+@click.option("--sheet", is_flag=True, help="Also write sheet.png: all photos with their three best tags.")
+@click.option("--regions", type=PATH, help="Where the region store of a run is, if it moved.")
 def show(
     model: Path,
     photos: tuple[str, ...],
@@ -33,10 +36,12 @@ def show(
     sheet: bool,
     regions: Path | None,
 ) -> None:
-    """Where a photo's best labels come from: MODEL is a bundle (`default`, or what `lesa export` wrote) or a run.
+    """Draw where a photo's best tags come from.
 
-    Of a bundle each tag's evidence, its box and JSON, without PyTorch: NAME.png with all tags, NAME/1.png and so on for
-    each, NAME.json; nothing is replaced. Of a run one PNG per photo with the attention that each label chose.
+    MODEL is a bundle (`default`, or a file of `lesa export`), which needs no PyTorch, or the folder of a run.
+
+    For each photo this writes NAME.png with all tags, NAME/1.png and so on with one tag each, and NAME.json with their
+    evidence and boxes. No file is replaced.
 
     \b
     Example:
@@ -44,44 +49,31 @@ def show(
       lesa show mine.lesa photo.jpg --labels words.txt --top 3
       lesa show runs/flickr8k photo.jpg holiday/*.jpg -o shown
     """
-    is_run = (model / "run.json").exists()
-    if is_run and (labels or vectors or sheet):
-        raise LesaError(f"{model} is a run: --labels, --vectors and --sheet are for a bundle (`lesa export`)")
-    if regions and not is_run:
-        raise LesaError(f"{model} is not a run: --regions is for a run")
-    found = find_photos(photos)
-    if is_run:
-        shown = _of_run(model, found, out, top, regions)
-    else:
-        shown = _of_bundle(model, found, out, top, labels, vectors, sheet)
+    names = find_photos(photos)
+    tagger = _open_tagger(model, vectors, regions)
+    from lesa.pictures import show_tags
+
+    chosen = tagger.labels(read_lines(labels) if labels else None)
+    note_composed(chosen.composed)
     failed = 0
-    for photo, picture in shown:
+    for photo, picture in show_tags(tagger, names, out, chosen, top, sheet):
         failed += isinstance(picture, LesaError)
         click.echo(f"{photo}: {picture}", err=isinstance(picture, LesaError))
-    if failed == len(found):
+    if failed == len(names):
         raise LesaError("none of the photos could be shown")
 
 
-def _of_run(
-    run: Path, photos: list[str], out: Path, top: int, regions: Path | None
-) -> Iterator[tuple[str | Path, Path | LesaError]]:
-    """Return the pictures of a run; needs PyTorch."""
-    from lesa.learn.run import open_run
-    from lesa.learn.show import show_photos
+def _open_tagger(model: Path, vectors: tuple[str, ...], regions: Path | None) -> "Tagger":
+    """Open a run with PyTorch, or a bundle without it."""
+    if (model / "run.json").exists():
+        from lesa.learn.run import open_run
+        from lesa.learn.show import run_tagger
 
-    yield from show_photos(open_run(run), [Path(photo) for photo in photos], out, top=top, regions=regions)
-
-
-def _of_bundle(
-    bundle: Path, photos: list[str], out: Path, top: int, labels: Path | None, vectors: tuple[str, ...], sheet: bool
-) -> Iterator[tuple[str, Path | LesaError]]:
-    """Return the pictures of a bundle."""
+        return run_tagger(open_run(model), regions, vectors)
+    if regions:
+        raise LesaError(f"{model} is not a run: --regions is for a run")
     # Before NumPy: its threads would fight for cores with the graph and the decoders.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from lesa.pictures import show_tags
     from lesa.tagger import Tagger
 
-    tagger = Tagger(bundle, vectors)
-    chosen = tagger.labels(read_lines(labels) if labels else None)
-    note_composed(chosen.composed)
-    yield from show_tags(tagger, photos, out, chosen, top, sheet)
+    return Tagger(model, vectors)

@@ -32,5 +32,5 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
             metric = "" if now.metric is None else f" | validation {recipe.validation_metric} {now.metric:.2f}"
             advance(now.step, now.steps, f"{terms}{metric}")
 
-        run = train_run(recipe, out, device=device, report=report)
+        run = train_run(recipe, out, device=device, progress=report)
     click.echo(f"trained: {run.folder} (next: lesa evaluate {run.folder})")

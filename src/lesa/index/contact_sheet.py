@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lesa.drawing import PAPER, QUIET, TEXT_SIZE, beside, caption, fit, framed, scaled, stacked
+from lesa.drawing import BACKGROUND, QUIET, TEXT_SIZE, beside, caption, fit_inside, framed, scaled, stacked
 from lesa.errors import LesaError
 from lesa.images import open_photo
 from lesa.index.search import Hit
@@ -31,18 +31,18 @@ def contact_sheet(folder: Path, hits: Sequence[Hit]) -> Image.Image:
 
 
 def _thumbnail(folder: Path, hit: Hit) -> Image.Image:
-    tile = Image.new("RGB", (SIDE, SIDE), PAPER)
+    tile = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
     draw = ImageDraw.Draw(tile)
     try:
         photo = open_photo(folder / hit.photo)
     except LesaError:
         draw.text((SIDE / 2, SIDE / 2), "cannot be read", QUIET, ImageFont.load_default(TEXT_SIZE), anchor="mm")
         return tile
-    small = photo.resize(fit(photo.size, (SIDE, SIDE)), Image.Resampling.LANCZOS)
+    small = photo.resize(fit_inside(photo.size, (SIDE, SIDE)), Image.Resampling.LANCZOS)
     across, down = (SIDE - small.width) // 2, SIDE - small.height
     tile.paste(small, (across, down))
     left, top, right, bottom = scaled(hit.box, small.width / hit.size[0], small.height / hit.size[1])
     box = (across + left, down + top, across + right - 1, down + bottom - 1)
-    draw.rectangle(box, outline=PAPER, width=4)
+    draw.rectangle(box, outline=BACKGROUND, width=4)
     draw.rectangle(box, outline=FRAME, width=2)
     return tile

@@ -1,4 +1,4 @@
-"""Evaluation of a run: its scores for a split, judged as ZSL, GZSL and on the seen labels under named rules."""
+"""Evaluation of a run: its scores for a split, evaluated as ZSL, GZSL and on the seen labels under named rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Evaluation:
     reports: dict[str, dict[str, Report]]
     """Rules, then task (`ZSL`, `GZSL`, `seen`), to report."""
     scores_NC: NDArray[np.float32]
-    """The scores that were judged, unseen columns first; of a model that knows seen labels only, those."""
+    """The evaluated scores, unseen columns first; seen columns only, if the model knows seen labels only."""
     targets_NC: NDArray[np.int8]
     """Their targets."""
     vocabulary: Vocabulary
@@ -60,14 +60,14 @@ def evaluate_run(
     dataset: Path | str | None = None,
     regions: Path | str | None = None,
 ) -> Evaluation:
-    """Judge a run's scores on a split of its data set; those of a model that knows seen labels only, on these.
+    """Evaluate a run on a split of its data set; on its seen labels only, if the model knows no others.
 
     Args:
         run: the run.
         split: "test", "validation" or "train".
         rules: the named metric rules.
         k: the K of precision, recall and F1.
-        checkpoint: "last" or "best"; the one the recipe reports if not given.
+        checkpoint: "last" or "best"; the recipe's own if not given.
         dataset: where the data set is now, if not where the recipe says.
         regions: where its regions are now, if not where the recipe says.
 
@@ -88,12 +88,16 @@ def evaluate_run(
     targets_NC = part.targets.dense(columns=columns)
     reports = {name: by_task(scores_NC, targets_NC, vocabulary, rules=name, k=k) for name in rules}
     return Evaluation(
-        run, data.name, split, checkpoint or run.recipe.report, reports, scores_NC, targets_NC, vocabulary
+        run, data.name, split, checkpoint or run.recipe.checkpoint, reports, scores_NC, targets_NC, vocabulary
     )
 
 
 def refuse_other_regions(run: Run, store: RegionStore) -> None:
-    """Refuse a store whose regions are not of the kind that the run was trained on: its scores would mean nothing."""
+    """Refuse a store with other regions than those of the run's training: scores on them would mean nothing.
+
+    Raises:
+        LesaError: names the difference.
+    """
     for key in ("backbone", "preprocessing", "grid", "size", "projection"):
         if store.manifest.get(key) != run.regions.get(key):
             raise LesaError(

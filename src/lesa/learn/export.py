@@ -1,6 +1,5 @@
-"""A trained run -> a bundle that needs no PyTorch: backbone, projection and model as one checked graph; model card."""
+"""A trained run -> a bundle that needs no PyTorch: backbone, projection and `encode` as one checked graph."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,10 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.evaluation.rules import Report
 from lesa.files import read_json
 from lesa.graph import open_graph
+from lesa.images import Preprocessing
 from lesa.learn.evaluate import refuse_other_regions
-from lesa.learn.model import Kind, Model
+from lesa.learn.methods import KINDS
+from lesa.learn.model import CodeModel, Encoded
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.graphs import TOLERANCE, export_onnx, halved, random_pixels
 from lesa.learn.regions.projection import Projection, backbone_of, read_projection
@@ -28,10 +29,9 @@ from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model
 from lesa.vectors import unit
 
-EXPORTED: tuple[Kind, ...] = ("shared-attention", "mean-pool")
-"""The models whose codes depend on no label, and whose scores follow from the codes alone."""
 SMALL_TOLERANCE = 1e-2
-"""What weights in 16 bits and vectors in 8 may change of the scores, as a share of their spread."""
+"""How far weights in 16 bits and vectors in 8 may change the scores, as a share of the scores' spread."""
+UNKNOWN_LICENCE = "unknown: ask the trainer, also about the licences of the data and the backbone"
 LIMITS = """\
 * Scores are margins, not probabilities: compare labels of one photo, or calibrate on photos like yours
   (`lesa calibrate`; `calibration.json`, if the bundle has one, says on which photos that was done).
@@ -43,33 +43,32 @@ LIMITS = """\
 
 
 class PhotoEncoder(nn.Module):
-    """Photos -> codes, attentions, regions in word space: backbone, projection of its store, trained model in one."""
+    """Photos -> codes, attentions, regions in word space: backbone, projection of its store, the model's `encode`."""
 
-    def __init__(self, backbone: nn.Module, projection: Projection | None, model: Model, vector_size: int) -> None:
+    def __init__(self, backbone: nn.Module, projection: Projection | None, model: CodeModel) -> None:
         super().__init__()
         self.backbone = backbone
-        # The front runs once, before the model: its regions are both attended to and given out.
-        self.front: nn.Module | None = getattr(model, "front", None)
-        behind: Any = copy.deepcopy(model)
-        behind.front = None
-        self.model: Any = behind
+        self.model = model
         self.mean_D = None if projection is None else nn.Parameter(torch.from_numpy(projection.mean_D))
         self.components = None if projection is None else nn.Parameter(torch.from_numpy(projection.components))
-        # The model scores labels too; the codes depend on none, so that part of the graph falls away.
-        self.register_buffer("any_label_CE", torch.ones(1, vector_size))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels (B, 3, H, W) -> codes (B, M, E), attentions (B, M, R), regions (B, R, E): each region alone times W.
+        """Pixels (B, 3, H, W) -> codes (B, M, E), attentions (B, M, R), regions (B, R, E)."""
+        return self.outputs(self.encode(pixels))
 
-        A code is a positive multiple of its attention's mean of the regions: that is what evidence follows from.
-        """
+    def encode(self, pixels: Tensor) -> Encoded:
+        """Turn pixels (B, 3, H, W) into codes."""
         regions_BRD = self.backbone(pixels)
         if self.components is not None:
             regions_BRD = (regions_BRD - self.mean_D) @ self.components
-        if self.front is not None:
-            regions_BRD = self.front(regions_BRD)
-        output = self.model(regions_BRD, self.any_label_CE)
-        return output.codes_BME, output.attention_BMR, regions_BRD @ self.model.compatibility.w
+        return self.model.encode(regions_BRD)
+
+    def outputs(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+        """Return codes, attentions, and each region alone in word space (B, R, E).
+
+        A code is a positive multiple of its attention's mean of the regions; evidence is computed from that.
+        """
+        return encoded.codes_BME, encoded.attention_BMR, encoded.regions_BRD @ self.model.word_space.w
 
 
 def export_run(
@@ -86,39 +85,38 @@ def export_run(
     """Write a run's bundle.
 
     Args:
-        run: the trained run; the checkpoint that its recipe reports is exported.
+        run: the trained run; the weights of its recipe's checkpoint are exported.
         out: the zip to write.
         licence: of the weights, for the model card; unknown if not given.
-        words: further words whose vectors the bundle shall carry, so that they work without the sources of vectors.
+        words: further words whose vectors the bundle will carry, so that they work without the sources of vectors.
         regions: the store that says how photos become regions, if it is not where the recipe says.
-        parents: what labels are kinds of, the outermost first.
-        small: store weights in 16 bits and label vectors in 8; what is computed stays in 32.
-        offline: look words up in the bundle alone, and put phrases together from its words.
+        parents: for a label, the more general names above it, the outermost first.
+        small: store weights in 16 bits and label vectors in 8; computation stays in 32 bits.
+        offline: look words up in the bundle alone, and compose phrases from its words.
 
     Returns:
         The greatest difference of the graph's scores from PyTorch's, as a share of the scores' spread: below 1e-4, or
         below 1e-2 if small.
 
     Raises:
-        LesaError: the model is of a kind that has no codes, a part is missing, what has parents is not a label, or the
-            graph differs from PyTorch.
+        LesaError: the model's scores do not follow from codes alone, a part is missing, a name with parents is not a
+            label, or the graph differs from PyTorch.
     """
-    kind = run.recipe.model.kind
-    if kind not in EXPORTED:
-        raise LesaError(f"{run.folder} holds a {kind!r} model, which has no codes: expected {' or '.join(EXPORTED)}")
     for label, above in parents.items():
         if label not in run.vocabulary.names or not all(above):
             hint = did_you_mean(label, run.vocabulary.names)
-            raise LesaError(f"{'|'.join([*above, label])} is not a path to a label of the run: {hint}")
-    backbone, projection = _front_half(run, regions or run.recipe.regions)
-    model = load_model(run)
-    manifest = replace(_manifest(run, backbone, words), parents=dict(parents), composed=offline)
+            raise LesaError(f"{'|'.join([*above, label])} is not a path to a label of the run; {hint}")
+    model = _exportable_model(run)
+    backbone, projection = load_backbone_and_projection(run, regions or run.recipe.regions)
+    manifest = replace(
+        make_manifest(run, model, backbone.preprocessing, backbone.grid, words), parents=dict(parents), composed=offline
+    )
     bundle = Bundle(
         path=out,
         manifest=manifest,
         vectors_CE=_vectors(run, manifest.words),
         space=run.space,
-        graph=_make_graph(PhotoEncoder(backbone.module, projection, model, manifest.vector_size), backbone),
+        graph=_make_graph(PhotoEncoder(backbone.module, projection, model), backbone),
         card=_model_card(run, out.stem, licence),
         fingerprint="",
     )
@@ -133,8 +131,24 @@ def export_run(
     return difference
 
 
-def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | None]:
-    """Return the backbone, with the preprocessing of the run's store, and the projection that follows it.
+def _exportable_model(run: Run) -> CodeModel:
+    """Return the run's model.
+
+    Raises:
+        LesaError: its scores do not follow from codes and label vectors alone.
+    """
+    model = load_model(run)
+    if isinstance(model, CodeModel) and model.exportable:
+        return model
+    kinds = " or ".join(name for name, method in KINDS.items() if method.exportable)
+    raise LesaError(
+        f"{run.folder} holds a {run.recipe.model.kind!r} model, whose scores do not follow from codes alone: export a "
+        f"run with model.kind {kinds}"
+    )
+
+
+def load_backbone_and_projection(run: Run, folder: Path | str) -> tuple[Backbone, Projection | None]:
+    """Load the backbone, with the preprocessing of the run's store, and the projection that follows it.
 
     Raises:
         LesaError: the store is not the run's, or its backbone has other weights now.
@@ -143,19 +157,22 @@ def _front_half(run: Run, folder: Path | str) -> tuple[Backbone, Projection | No
     return backbone_of(folder), read_projection(folder)
 
 
-def _manifest(run: Run, backbone: Backbone, words: Sequence[str]) -> Manifest:
-    config, known = run.recipe.model, set(run.vocabulary.names)
+def make_manifest(
+    run: Run, model: CodeModel, preprocessing: Preprocessing, grid: tuple[int, int], words: Sequence[str] = ()
+) -> Manifest:
+    """Return a run's manifest: how photos become pixels, the grid of their regions, and what labels there are."""
+    known = set(run.vocabulary.names)
     return Manifest(
-        preprocessing=backbone.preprocessing,
-        grid=backbone.grid,
-        attentions=1 if config.kind == "mean-pool" else config.attentions,
-        vector_size=config.vector_size,
-        selection=config.selection,
+        preprocessing=preprocessing,
+        grid=grid,
+        attentions=model.attentions,
+        vector_size=model.config.vector_size,
+        selection=model.config.selection,
         unseen=run.vocabulary.unseen,
         seen=run.vocabulary.seen,
         words=tuple(word for word in dict.fromkeys(words) if word not in known),
         sources=run.space.sources,
-        region_shift=config.region_shift,
+        region_shift=model.region_shift,
     )
 
 
@@ -182,7 +199,7 @@ def _make_graph(module: PhotoEncoder, backbone: Backbone) -> bytes:
 def _scores_of(
     backbone: Backbone,
     projection: Projection | None,
-    model: Model,
+    model: CodeModel,
     pixels: NDArray[np.float32],
     vectors_CE: NDArray[np.float32],
 ) -> NDArray[np.float32]:
@@ -216,10 +233,11 @@ def _check_scores(
 
 
 def _model_card(run: Run, name: str, licence: str | None) -> str:
-    """Return the model card: what it is, data, licence, metrics with their rules, limits."""
+    """Return the model card: description, data, licence, metrics with their rules, limits."""
     backbone = run.regions["backbone"]["spec"].rpartition("/")[2]
     rows, columns = run.regions["grid"]
-    sources = ", ".join(Path(source).name for source in run.recipe.vectors)
+    recipe = run.recipe
+    sources = ", ".join(Path(source).name for source in recipe.vectors)
     return f"""# {name}
 
 A tagger of photos made with lesa (`lesa export`): a photo becomes codes in word space, a label's score is the best dot
@@ -229,10 +247,10 @@ product of its vector with them.
 |---|---|
 | training data | {run.regions.get("data_set", "unknown")} |
 | labels | {len(run.vocabulary.seen)} seen, {len(run.vocabulary.unseen)} unseen; any other word that has a vector |
-| label vectors | {sources}{", centred" if run.recipe.centred else ""} |
+| label vectors | {sources}{", centred" if recipe.centred else ""} |
 | backbone | {backbone}, {rows} x {columns} regions of {run.regions["size"]} features |
-| model | {run.recipe.model.kind}, loss {run.recipe.loss.kind}, seed {run.recipe.seed}, weights: {run.recipe.report} |
-| licence of the weights | {licence or "unknown: ask who trained them, also manifest the data and the backbone"} |
+| model | {recipe.model.kind}, loss {recipe.loss.kind}, seed {recipe.seed}, weights: {recipe.checkpoint} |
+| licence of the weights | {licence or UNKNOWN_LICENCE} |
 
 ## Metrics
 
@@ -248,7 +266,7 @@ def _figures(run: Run) -> str:
     """Return the tables of the run's evaluation, if it was evaluated with the weights that are exported."""
     path = run.folder / "evaluation.json"
     evaluated: dict[str, Any] = read_json(path) if path.exists() else {}
-    if evaluated.get("checkpoint") != run.recipe.report:
+    if evaluated.get("checkpoint") != run.recipe.checkpoint:
         return "Not evaluated: the quality of its tags is unknown."
     lines = [f"Percent, on the {evaluated['split']} photos of {evaluated['data_set']}."]
     for rules, tasks in evaluated["reports"].items():

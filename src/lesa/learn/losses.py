@@ -1,19 +1,60 @@
-"""The losses, a function each: ranking, relevance, diversity, distribution (paper, section 3.3), and contrastive.
+"""The losses, one function each: ranking, relevance, diversity, distribution (paper, section 3.3), and contrastive.
 
 Targets are +1 present, -1 absent, 0 not annotated; a label that is not annotated takes part in nothing. The cost
-follows the K present labels of a batch (K x S), never S x S: a photo has about ten of them.
+is proportional to K x S for the K present labels of a batch, never to S x S: a photo has about ten of them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lesa.learn.model import Output
+from lesa.errors import LesaError, did_you_mean
+from lesa.learn.model import CodeScores, Output, Scores
 
 DiversityOf = Literal["logits", "probabilities"]
+CLOSED_FORM = "closed-form"
+"""The kind of a loss that no step minimises: the model sums up the data and solves once."""
+SDL_SPREAD = 0.3
+"""Weight of the variance in SDL's loss: the default of the authors' program; their COCO script takes 0.01."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The quantity that training minimises. The defaults are the paper's.
+
+    Raises:
+        LesaError: there is no loss of that kind.
+    """
+
+    kind: str = "lesa"
+    """A name of `LOSSES`: `lesa` is the published loss of four terms; or `closed-form`, where the model sums up the
+    data and solves once."""
+    distribution: float = 0.1
+    """Weight of the distribution loss (kind `lesa`)."""
+    relevance: float = 0.001
+    """Weight of the relevance loss (kind `lesa`)."""
+    diversity: float = 0.01
+    """Weight of the diversity loss (kind `lesa`)."""
+    diversity_of: DiversityOf = "logits"
+    """What the diversity loss compares: logits as the authors' program does, or probabilities as the paper writes."""
+
+    def __post_init__(self) -> None:
+        kinds = [*LOSSES, CLOSED_FORM]
+        if self.kind not in kinds:
+            raise LesaError(f"loss.kind is {self.kind!r}; {did_you_mean(self.kind, kinds)}")
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether no step minimises it."""
+        return self.kind == CLOSED_FORM
+
+
+Loss = Callable[[LossConfig, Scores, Tensor, Tensor], dict[str, Tensor]]
+"""config, the model's output for the seen labels, `vectors_SE`, `targets_BS` -> terms; `total` is minimised."""
 
 
 class LossTerms(NamedTuple):
@@ -54,11 +95,11 @@ def lesa_loss(
 
 
 def ranking_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
-    """Every present label p should stand a margin of one above every absent label n.
+    """Every present label p should score at least one more than every absent label n.
 
         L[b] = sum over p, n of max(0, 1 + s[n] - s[p]) / (number of violating pairs + 1e-8);  L = mean over b
 
-    A photo without a pair counts 0 and stays in the mean.
+    A photo without a pair adds 0 and stays in the mean.
     """
     others_KS, own_K1, absent_KS, photo_K = _pairs(scores_BS, targets_BS)
     hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
@@ -68,7 +109,7 @@ def ranking_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
 
 def _pairs(scores_BS: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return, for each of the K present labels of a batch, what ranking losses compare.
+    """Return the scores that ranking losses compare, for each of the K present labels of a batch.
 
     Returns:
         The scores of all labels of its photo `K, S`, its own score `K, 1`, which labels are absent `K, S`, and the
@@ -95,7 +136,7 @@ def relevance_loss(scores_BS: Tensor, uniform_scores_BS: Tensor, targets_BS: Ten
 def diversity_loss(logits_BMR: Tensor) -> Tensor:
     """The attentions should look at different regions: the Frobenius norm of their cosines over the whole batch.
 
-    Differs from the paper, as the authors' program does: it is taken of the logits, not of the probabilities.
+    Differs from the paper, as the authors' program does: it compares the logits, not the probabilities.
     """
     unit_BMR = F.normalize(logits_BMR, dim=2)
     cosines_BMM = unit_BMR @ unit_BMR.transpose(1, 2)
@@ -130,11 +171,11 @@ def contrastive_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
 
 def ranknet_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
-    """Every present label p should stand above every absent label n (Zhang et al., CVPR 2016, section 4).
+    """Every present label p should score more than every absent label n (Zhang et al., CVPR 2016, section 4).
 
         L[b] = mean over p, n of log(1 + exp(s[n] - s[p]));  L = mean over b
 
-    A photo without a pair counts 0 and stays in the mean.
+    A photo without a pair adds 0 and stays in the mean.
     """
     pairs_B = (targets_BS > 0).sum(dim=1) * (targets_BS < 0).sum(dim=1)
     return (soft_ranking(scores_BS, targets_BS) / pairs_B.clamp(min=1)).mean()
@@ -152,8 +193,9 @@ def warp_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
         r[p] = number of absent labels n with 1 + s[n] - s[p] > 0;  w(r) = (1 + 1/2 + ... + 1/r) / r
         L[b] = mean over p of w(r[p]) sum over n of max(0, 1 + s[n] - s[p]);  L = mean over b
 
-    Ours: the rank is counted, where the papers estimate it from how many labels they drew before one violated; the
-    mean over the present labels, where they sum. A photo without a present label counts 0 and stays in the mean.
+    Ours: the rank is counted; the papers estimate it from the number of labels that they drew before one violated.
+    Ours is the mean over the present labels; theirs is the sum. A photo without a present label adds 0 and stays in the
+    mean.
     """
     others_KS, own_K1, absent_KS, photo_K = _pairs(scores_BS, targets_BS)
     hinge_KS = F.relu(1 + others_KS - own_K1) * absent_KS
@@ -172,17 +214,78 @@ def logistic_loss(scores_BS: Tensor, targets_BS: Tensor) -> Tensor:
 
         L[b] = sum over annotated c of log(1 + exp(-y[b,c] s[b,c]));  L = mean over b
 
-    A sum over the labels, so that a label's weight in a photo does not depend on how many others are annotated.
+    A sum over the labels, so that a label's weight in a photo does not depend on the number of annotated labels.
     """
     loss_BS = F.softplus(-targets_BS.to(scores_BS.dtype) * scores_BS) * (targets_BS != 0)
     return loss_BS.sum(dim=1).mean()
 
 
-SCORE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "contrastive": contrastive_loss,
-    "logistic": logistic_loss,
-    "ranking": ranking_loss,
-    "ranknet": ranknet_loss,
-    "warp": warp_loss,
+def sdl_loss(out: CodeScores, vectors_SE: Tensor, targets_BS: Tensor) -> Tensor:
+    """Rank a photo's P present labels above its absent ones; a photo weighs more if its labels differ more.
+
+        L_rank[b] = w[b] / P sum over present p, absent n of log(1 + exp(s[n] - s[p]))
+        w[b]      = 1 + sum over e of the variance over present p of v[p,e]
+        L_reg[b]  = sum over e of the variance over m of A[b,m,e]               A: the photo's M points
+        L         = mean over b of 0.7 L_rank[b] + 0.3 L_reg[b]
+
+    Variances are unbiased; that of a single vector is 0. A photo without a pair ranks nothing and stays in the mean.
+
+    Source: Ben-Cohen et al., ICCV 2021, section 3, as their published program computes it (but for its factor of two).
+    Ours: a label that is not annotated takes part in nothing; in their program it is absent.
+    """
+    present_B = (targets_BS > 0).sum(dim=1).clamp(min=1)
+    rank_B = diversity_weight(vectors_SE, targets_BS) * soft_ranking(out.scores_BC, targets_BS) / present_B
+    points = out.codes_BME.shape[1]
+    spread_B = out.codes_BME.var(dim=1, correction=min(1, points - 1)).sum(dim=1)
+    return ((1 - SDL_SPREAD) * rank_B + SDL_SPREAD * spread_B).mean()
+
+
+def diversity_weight(vectors_SE: Tensor, targets_BS: Tensor) -> Tensor:
+    """Return 1 + the summed variance of each photo's present labels' unit vectors, `B`."""
+    unit_SE = F.normalize(vectors_SE, dim=1)
+    present_BS = (targets_BS > 0).to(unit_SE)
+    count_B = present_BS.sum(dim=1)
+    sum_BE = present_BS @ unit_SE
+    # The sum of squared distances from the mean is P - |sum|^2 / P for P unit vectors.
+    squares_B = count_B - sum_BE.square().sum(dim=1) / count_B.clamp(min=1)
+    return 1 + squares_B / (count_B - 1).clamp(min=1)
+
+
+def _published(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
+    if not isinstance(out, Output):
+        raise LesaError("the loss 'lesa' needs a model with attentions: give another `loss.kind`")
+    return lesa_loss(
+        out,
+        targets_BS,
+        distribution=config.distribution,
+        relevance=config.relevance,
+        diversity=config.diversity,
+        diversity_of=config.diversity_of,
+    )._asdict()
+
+
+def _semantic_diversity(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
+    if not isinstance(out, CodeScores):
+        raise LesaError("the loss 'sdl' needs a model whose photos are points in word space: give another `loss.kind`")
+    return {"total": sdl_loss(out, vectors_SE, targets_BS)}
+
+
+def _of_scores(loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """Return a loss of the table from one that needs scores and targets only."""
+
+    def terms(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
+        return {"total": loss(out.scores_BC, targets_BS)}
+
+    return terms
+
+
+LOSSES: dict[str, Loss] = {
+    "lesa": _published,
+    "contrastive": _of_scores(contrastive_loss),
+    "logistic": _of_scores(logistic_loss),
+    "ranking": _of_scores(ranking_loss),
+    "ranknet": _of_scores(ranknet_loss),
+    "sdl": _semantic_diversity,
+    "warp": _of_scores(warp_loss),
 }
-"""The losses that need nothing but scores and targets."""
+"""The losses by the name in a recipe; a loss raises LesaError for a model whose output lacks what it needs."""

@@ -1,113 +1,106 @@
-"""The model: regions x label vectors -> shared attentions -> codes in word space -> scores.
+"""The model: a photo becomes M codes in word space; label vectors x codes -> scores.
 
-A photo becomes M codes in word space that depend on no label; a label's score is the best dot product of its vector
-with the codes. Everything here is mathematics: tensors in, tensors out (Huynh & Elhamifar, CVPR 2020, section 3).
+`CodeModel.encode` makes the codes, which depend on no label. `CodeModel.score` gives a label the score of the code that
+suits it. Everything here is mathematics: tensors in, tensors out (Huynh & Elhamifar, CVPR 2020, section 3).
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
+from lesa.learn.settings import parse_settings
 
 Selection = Literal["max", "log-mean-exp"]
-Kind = Literal[
-    "shared-attention",
-    "mean-pool",
-    "attention-per-label",
-    "attention-per-cluster",
-    "conse",
-    "eszsl",
-    "fast0tag",
-    "fast0tag-linear",
-    "biam",
-    "sdl",
-    "training-free",
-    "logistic",
-    "wsabie",
-]
-"""The models by name; `lesa.learn.methods` builds them."""
-WITH_ATTENTIONS: tuple[Kind, ...] = ("shared-attention", "mean-pool", "attention-per-cluster")
-"""Those whose output says where in the photo each label was found: an `Output`."""
+OWN_SETTINGS = "model.settings."
+"""What comes before a method's own settings in a recipe."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model is built from. The defaults are the paper's NUS-WIDE model."""
+    """The settings of a model. The defaults are the paper's NUS-WIDE model.
 
-    kind: Kind = "shared-attention"
-    """`shared-attention` is LESA; `mean-pool` its control, the mean region in place of the attentions; or a method
-    that it is compared with (`lesa.learn.baselines`)."""
+    Raises:
+        LesaError: a size is below one.
+    """
+
+    kind: str = "shared-attention"
+    """A name of `lesa.learn.methods.KINDS`: `shared-attention` is LESA, `mean-pool` its control."""
     region_size: int = 512
-    """D, the channels of a region feature."""
+    """D, the number of channels of a region."""
     vector_size: int = 300
     """E, the length of a label vector."""
     attentions: int = 10
     """M, the number of attentions that all labels share."""
     front: bool = True
-    """Whether a trainable 2 x 2 convolution with batch normalisation stands in front of the attentions."""
+    """Whether a trainable 2 x 2 convolution with batch normalisation comes before the attentions."""
     separate: bool = False
-    """One W1 for each attention instead of one for all."""
+    """Whether each attention has its own W1; otherwise all attentions share one."""
     unit_codes: bool = False
-    """Codes of unit length times a learned temperature (at most 100), instead of as they are."""
+    """Whether codes have unit length times a learned temperature (at most 100)."""
     selection: Selection = "max"
-    """How a label's score follows from its M compatibilities: the best one, or a soft maximum."""
+    """How a label's score follows from its dot products with the M codes: the best one, or a soft maximum."""
     grid: tuple[int, int] | None = None
     """Rows and columns of the regions, which the front needs; square if not given."""
-    seen_labels: int = 1
-    """S, the number of seen labels, for methods that learn something for each of them."""
-    top_labels: int = 10
-    """T, the seen labels whose vectors stand for a photo (`conse`)."""
-    ridge: float = 1.0
-    """Weight of the squared norm on the side of the regions (`eszsl`, `fast0tag-linear`)."""
-    label_ridge: float = 1.0
-    """Weight of the squared norm on the side of the label vectors (`eszsl`, `fast0tag-linear`)."""
-    hidden: int = 512
-    """Units of the hidden layers (`fast0tag`, `biam`); the size of the common space (`wsabie`)."""
-
-    @property
-    def region_shift(self) -> float:
-        """Regions by which what a region holds lies below and right of its cell: the front's 2 x 2 windows reach on."""
-        return 0.5 if self.front and self.kind == "shared-attention" else 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The method's own settings by name, see its class in `lesa.learn.baselines`; LESA has none."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no model has."""
-        for name in ("region_size", "vector_size", "attentions", "seen_labels", "top_labels", "hidden"):
+        for name in ("region_size", "vector_size", "attentions"):
             if getattr(self, name) < 1:
                 raise LesaError(f"model.{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("ridge", "label_ridge"):
-            if not getattr(self, name) > 0:
-                raise LesaError(f"model.{name} is {getattr(self, name)}; expected a positive number")
         if self.grid is not None and min(self.grid) < 1:
             raise LesaError(f"model.grid is {list(self.grid)}; expected rows and columns of at least 1")
 
 
+class Encoded(NamedTuple):
+    """B photos as M codes in an E-dimensional word space. Nothing here depends on a label."""
+
+    codes_BME: Tensor
+    """The codes: M points in word space per photo."""
+    attention_BMR: Tensor
+    """Where each attention looks: sums to one over the regions."""
+    logits_BMR: Tensor
+    """The attentions before the softmax."""
+    uniform_BE: Tensor
+    """The code of the mean region, which an attention must beat (relevance loss)."""
+    regions_BRD: Tensor
+    """The regions after the front, which the attentions look at."""
+
+
 @dataclass(frozen=True)
 class Scores:
-    """What every model says of B photos about C labels."""
+    """The output of every model for B photos and C labels."""
 
     scores_BC: Tensor
     """The labels' scores: unbounded margins, not probabilities."""
 
 
 @dataclass(frozen=True)
-class Output(Scores):
-    """What a model with attentions says of B photos with R regions, by M attentions in an E-dimensional word space."""
+class CodeScores(Scores):
+    """The output of a model whose photos are M points in an E-dimensional word space."""
+
+    codes_BME: Tensor
+    """The points. They depend on no label."""
+
+
+@dataclass(frozen=True)
+class Output(CodeScores):
+    """The output of a model with M attentions over R regions."""
 
     by_attention_BMC: Tensor
-    """The compatibility of each label with each attention's code, `codes . v`."""
+    """The dot product of each label's vector with each attention's code."""
     attention_BMR: Tensor
     """Where each attention looks: sums to one over the regions."""
     logits_BMR: Tensor
     """The attentions before the softmax."""
-    codes_BME: Tensor
-    """The photo as M points in word space. They depend on no label."""
     uniform_scores_BC: Tensor
-    """The scores that the mean region gets: what an attention must beat (relevance loss)."""
+    """The scores of the mean region's code, which an attention must beat (relevance loss)."""
 
     @property
     def winner_BC(self) -> Tensor:
@@ -115,24 +108,107 @@ class Output(Scores):
         return self.by_attention_BMC.argmax(dim=1)
 
 
-class Model(nn.Module):
-    """What the training loop trains: regions x label vectors -> scores, and what is learned otherwise than by steps."""
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none of its own."""
 
-    seen_only = False
-    """Whether it scores the S seen labels only, in their order, whatever vectors it is given."""
+
+class Model(nn.Module):
+    """A method that the training loop trains: regions x label vectors -> scores.
+
+    The class attributes say what a method can do. `lesa.learn.methods.build_model` makes a model and calls `begin`.
+    """
+
+    settings_type: ClassVar[type] = NoSettings
+    """The frozen dataclass of the method's own settings: `model.settings` of a recipe."""
+    seen_only: ClassVar[bool] = False
+    """Whether it scores the S seen labels only, in their order, for any label vectors."""
+    exportable: ClassVar[bool] = False
+    """Whether its scores follow from its codes and the label vectors alone, so that a bundle can hold it."""
+    settings: Any
+    """The method's own settings: an object of `settings_type`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.settings = parse_settings(self.settings_type, config.settings, f"the model {config.kind!r}", OWN_SETTINGS)
+        self.front: Front | None = None
+
+    @property
+    def region_shift(self) -> float:
+        """How far, in grid cells, a region's content is shifted down and right.
+
+        The front's 2 x 2 window also covers the next row and column.
+        """
+        return 0.0 if self.front is None else 0.5
 
     def begin(self, vectors_SE: Tensor) -> None:
-        """Take in what the method needs to know of the seen labels; called once, before the first step.
+        """Take in the vectors of the S seen labels; called once, when the model is built.
 
-        What it keeps must be buffers, so that checkpoints hold it.
+        Weights for each seen label are made here. Everything that is kept must be a weight or a buffer, so that
+        checkpoints hold it.
         """
 
     def accumulate(self, regions_BRD: Tensor, vectors_SE: Tensor, targets_BS: Tensor) -> None:
-        """Add a batch to the sums of a closed form (loss kind `closed-form`)."""
-        raise LesaError("this model has no closed form: give another `loss.kind`")
+        """Add a batch to the sums of a closed form (loss kind `closed-form`).
+
+        Raises:
+            LesaError: the method has no closed form.
+        """
+        raise LesaError(f"the model {self.config.kind!r} has no closed form: give another `loss.kind`")
 
     def solve(self) -> None:
         """Set the weights from the sums; called after the last batch."""
+
+
+class CodeModel(Model):
+    """A model with codes: a photo becomes M codes that depend on no label; a label picks the code that suits it.
+
+    A code's attention says where in the photo a label was found, so that `lesa show` can draw it.
+    """
+
+    exportable = True
+    word_space: "WordSpace"
+    """W, and how a label picks its code."""
+
+    @property
+    def attentions(self) -> int:
+        """M, the number of codes of a photo."""
+        return self.config.attentions
+
+    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Output:
+        """Score C labels by their vectors on B photos by their regions.
+
+        Raises:
+            LesaError: the regions' or the vectors' size is not the model's.
+        """
+        return self.score(self.encode(regions_BRD), vectors_CE)
+
+    def encode(self, regions_BRD: Tensor) -> Encoded:
+        """Turn the regions of B photos into codes.
+
+        Raises:
+            LesaError: the regions' size is not the model's.
+        """
+        raise NotImplementedError
+
+    def score(self, encoded: Encoded, vectors_CE: Tensor) -> Output:
+        """Score C labels by their vectors on B photos by their codes.
+
+        Raises:
+            LesaError: the vectors' size is not the model's.
+        """
+        check_vectors(self.config, vectors_CE)
+        vectors_EC = F.normalize(vectors_CE, dim=1).T
+        by_attention_BMC = encoded.codes_BME @ vectors_EC
+        return Output(
+            scores_BC=self.word_space.select(by_attention_BMC),
+            codes_BME=encoded.codes_BME,
+            by_attention_BMC=by_attention_BMC,
+            attention_BMR=encoded.attention_BMR,
+            logits_BMR=encoded.logits_BMR,
+            uniform_scores_BC=encoded.uniform_BE @ vectors_EC,
+        )
 
 
 def as_maps(regions_BRD: Tensor, grid: tuple[int, int] | None, remedy: str) -> Tensor:
@@ -175,7 +251,7 @@ class Front(nn.Module):
         return maps_BDHW.flatten(2).transpose(1, 2)
 
 
-class SharedMultiAttention(Model):
+class SharedMultiAttention(CodeModel):
     """LESA: M attentions that all labels share, seen and unseen; each label selects the one that suits it best.
 
         u[b,r]     = tanh(W1 f[b,r] + b1)          one W1 for all attentions, or one each (`separate`)
@@ -192,32 +268,32 @@ class SharedMultiAttention(Model):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         D, M = config.region_size, config.attentions
-        self.config = config
-        self.front = Front(D, config.grid) if config.front else None
+        if config.front:
+            self.front = Front(D, config.grid)
         self.w1 = nn.Parameter(torch.empty((M, D + 1, D) if config.separate else (D + 1, D)))
         self.w2 = nn.Parameter(torch.empty(D + 1, M))
-        self.compatibility = Compatibility(config)
+        self.word_space = WordSpace(config)
         he_(self.w1, fan_in=D + 1)
         he_(self.w2, fan_in=D + 1)
 
-    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Output:
-        """Score C labels by their vectors on B photos by their regions.
+    def encode(self, regions_BRD: Tensor) -> Encoded:
+        """Turn the regions of B photos into the codes of M attentions.
 
         Raises:
-            LesaError: the regions' or the vectors' size is not the model's.
+            LesaError: the regions' size is not the model's, or the front needs another grid.
         """
-        check_sizes(self.config, regions_BRD, vectors_CE)
+        check_regions(self.config, regions_BRD)
         if self.front is not None:
             regions_BRD = self.front(regions_BRD)
-        logits_BMR = self.attention_logits(regions_BRD)
+        logits_BMR = self._attention_logits(regions_BRD)
         attention_BMR = logits_BMR.softmax(dim=2)
-        features_BMD = attention_BMR @ regions_BRD
-        out: Output = self.compatibility(features_BMD, regions_BRD, vectors_CE, attention_BMR, logits_BMR)
-        return out
+        codes_BME = self.word_space.codes(attention_BMR @ regions_BRD)
+        uniform_BE = self.word_space.codes(regions_BRD.mean(dim=1))
+        return Encoded(codes_BME, attention_BMR, logits_BMR, uniform_BE, regions_BRD)
 
-    def attention_logits(self, regions_BRD: Tensor) -> Tensor:
+    def _attention_logits(self, regions_BRD: Tensor) -> Tensor:
         """Return e, `B, M, R`, from regions after the front."""
         w2_DM, b2_M = self.w2[:-1], self.w2[-1]
         if self.config.separate:
@@ -228,32 +304,37 @@ class SharedMultiAttention(Model):
         return F.linear(u_BRD, w2_DM.T, b2_M).transpose(1, 2)
 
 
-class MeanPool(Model):
+class MeanPool(CodeModel):
     """The control: the mean region in place of the attentions, `s[b,c] = mean_r f[b,r] W . v[c]`, called as LESA is.
 
-    With the ranking hinge (recipe `labelem`) it is LabelEM (Akata et al., "Label-Embedding for Image Classification",
-    TPAMI 2016, section 3): a bilinear compatibility of image feature and label embedding. Ours: LESA's mean over the
-    violating pairs in place of ALE's weights by rank, which WARP has (loss `warp`).
+    Its output has M = 1 attention, which is uniform. With the ranking hinge (recipe `labelem`) it is LabelEM (Akata et
+    al., "Label-Embedding for Image Classification", TPAMI 2016, section 3): a bilinear compatibility of image feature
+    and label embedding. Ours: LESA's mean over the violating pairs in place of ALE's weights by rank, which WARP has
+    (loss `warp`).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.compatibility = Compatibility(config)
+    attentions = 1
 
-    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Output:
-        """Score C labels by their vectors on B photos; the output has M = 1 attention, which is uniform."""
-        check_sizes(self.config, regions_BRD, vectors_CE)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.word_space = WordSpace(config)
+
+    def encode(self, regions_BRD: Tensor) -> Encoded:
+        """Turn the regions of B photos into one code each, that of the mean region.
+
+        Raises:
+            LesaError: the regions' size is not the model's.
+        """
+        check_regions(self.config, regions_BRD)
         B, R, _ = regions_BRD.shape
         logits_BMR = regions_BRD.new_zeros(B, 1, R)
-        pooled_BMD = regions_BRD.mean(dim=1, keepdim=True)
-        attention_BMR = logits_BMR.softmax(dim=2)
-        out: Output = self.compatibility(pooled_BMD, regions_BRD, vectors_CE, attention_BMR, logits_BMR)
-        return out
+        codes_BME = self.word_space.codes(regions_BRD.mean(dim=1, keepdim=True))
+        uniform_BE = self.word_space.codes(regions_BRD.mean(dim=1))
+        return Encoded(codes_BME, logits_BMR.softmax(dim=2), logits_BMR, uniform_BE, regions_BRD)
 
 
-class Compatibility(nn.Module):
-    """W and the selection of an attention: attention features -> codes -> scores (paper, section 3.2)."""
+class WordSpace(nn.Module):
+    """W and the selection of a code: features -> codes in word space, dot products -> scores (paper, section 3.2)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -261,27 +342,6 @@ class Compatibility(nn.Module):
         self.w = nn.Parameter(torch.empty(config.region_size, config.vector_size))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07))) if config.unit_codes else None
         he_(self.w, fan_in=config.region_size)
-
-    def forward(
-        self,
-        features_BMD: Tensor,
-        regions_BRD: Tensor,
-        vectors_CE: Tensor,
-        attention_BMR: Tensor,
-        logits_BMR: Tensor,
-    ) -> Output:
-        """Return the whole output; `attention_BMR` and `logits_BMR` are handed through."""
-        vectors_EC = F.normalize(vectors_CE, dim=1).T
-        codes_BME = self.codes(features_BMD)
-        by_attention_BMC = codes_BME @ vectors_EC
-        return Output(
-            scores_BC=self.select(by_attention_BMC),
-            by_attention_BMC=by_attention_BMC,
-            attention_BMR=attention_BMR,
-            logits_BMR=logits_BMR,
-            codes_BME=codes_BME,
-            uniform_scores_BC=self.codes(regions_BRD.mean(dim=1)) @ vectors_EC,
-        )
 
     def codes(self, features: Tensor) -> Tensor:
         """Project features `..., D` into word space `..., E`; a learned temperature stays below 100, as in CLIP."""
@@ -291,25 +351,35 @@ class Compatibility(nn.Module):
         return F.normalize(codes, dim=-1) * self.log_temperature.exp().clamp(max=100)
 
     def select(self, by_attention_BMC: Tensor) -> Tensor:
-        """Reduce each label's M compatibilities to one score; a gradient at a tie is shared, as TensorFlow does."""
+        """Reduce each label's M dot products to one score; at a tie the gradient is shared, as in TensorFlow."""
         if self.selection == "max":
             return by_attention_BMC.amax(dim=1)
         return by_attention_BMC.logsumexp(dim=1) - math.log(by_attention_BMC.shape[1])
 
 
 def check_sizes(config: ModelConfig, regions_BRD: Tensor, vectors_CE: Tensor) -> None:
-    """Refuse regions or vectors that are not the model's.
+    """Refuse regions or label vectors whose size is not the model's.
 
     Raises:
-        LesaError: names what was expected and what came.
+        LesaError: names the expected shape and the given one.
     """
-    given: dict[str, Any] = {
-        "regions": (regions_BRD, 3, config.region_size, "B, R, D"),
-        "label vectors": (vectors_CE, 2, config.vector_size, "C, E"),
-    }
-    for what, (tensor, dimensions, size, letters) in given.items():
-        if tensor.ndim != dimensions or tensor.shape[-1] != size:
-            raise LesaError(f"{what}: expected shape ({letters}) with a last size of {size}, got {tuple(tensor.shape)}")
+    check_regions(config, regions_BRD)
+    check_vectors(config, vectors_CE)
+
+
+def check_regions(config: ModelConfig, regions_BRD: Tensor) -> None:
+    """Refuse regions whose size is not the model's; raises as `check_sizes`."""
+    _check_shape("regions", regions_BRD, 3, config.region_size, "B, R, D")
+
+
+def check_vectors(config: ModelConfig, vectors_CE: Tensor) -> None:
+    """Refuse label vectors whose size is not the model's; raises as `check_sizes`."""
+    _check_shape("label vectors", vectors_CE, 2, config.vector_size, "C, E")
+
+
+def _check_shape(name: str, tensor: Tensor, dimensions: int, size: int, letters: str) -> None:
+    if tensor.ndim != dimensions or tensor.shape[-1] != size:
+        raise LesaError(f"{name}: expected shape ({letters}) with a last size of {size}, got {tuple(tensor.shape)}")
 
 
 def he_(weights: Tensor, fan_in: int) -> None:

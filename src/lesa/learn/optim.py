@@ -1,11 +1,47 @@
-"""TensorFlow's RMSProp, which is not PyTorch's, and the learning-rate rule of the published training."""
+"""The optimisers, TensorFlow's RMSProp among them, and the learning-rate rule of the published training."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lesa.errors import LesaError
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How the loss is minimised. The defaults are those of the authors' program.
+
+    Raises:
+        LesaError: a rate that no optimiser takes.
+    """
+
+    kind: Literal["rmsprop-tf", "adamw"] = "rmsprop-tf"
+    """TensorFlow's RMSProp, or AdamW."""
+    learning_rate: float = 1e-3
+    """The learning rate at the start."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW)."""
+    adaptive: bool = True
+    """Whether a falling validation average lowers the learning rate (docs/method.md)."""
+    patience: int = 5
+    """Evaluations without a change after the rate was lowered."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise LesaError(f"optimiser.learning_rate is {self.learning_rate}; expected a positive number")
+        if self.weight_decay < 0 or self.patience < 0:
+            raise LesaError("optimiser.weight_decay and optimiser.patience: expected at least 0")
+
+
+def make_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of the model's parameters."""
+    if config.kind == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return RMSpropTF(model.parameters(), lr=config.learning_rate)
 
 
 class RMSpropTF(torch.optim.Optimizer):
@@ -76,7 +112,7 @@ class LearningRateRule:
     """How many evaluations still pass before the rate may be lowered again."""
 
     def update(self, metric: float) -> float:
-        """Take the metric of one evaluation (higher is better) and return the learning rate from here on."""
+        """Take the metric of one evaluation (higher is better) and return the learning rate from now on."""
         previous = metric if self.average is None else self.average
         self.average = 0.7 * previous + 0.3 * metric
         if self.waiting > 0:

@@ -24,7 +24,7 @@ def predict(
 def outputs(
     model: nn.Module, store: RegionStore, rows: NDArray[np.int64], vectors_CE: Tensor, batch_size: int
 ) -> Iterator[Scores]:
-    """Yield the model's output a batch, as it is after training (batch normalisation by its running averages)."""
+    """Yield the model's output for each batch, in evaluation mode (batch normalisation by its running averages)."""
     device = vectors_CE.device
     was_training = model.training
     model.eval()

@@ -1,9 +1,9 @@
 """A run's folder: everything that rebuilds a trained model, and its checkpoints.
 
-run.json              recipe, vocabulary, how labels become vectors, what regions it was trained on
-vectors.safetensors   the label vectors (unseen first, then seen), and the means that centred them
-last.safetensors      weights, optimiser and state of the last checkpoint: training goes on from here
-best.safetensors      weights that were best on validation
+run.json              recipe, labels, the sources of their vectors, and a description of the regions
+vectors.safetensors   the label vectors (unseen first, then seen), and the means that were subtracted from them
+last.safetensors      weights, optimiser and state of the last checkpoint, from which training is resumed
+best.safetensors      the best weights on validation
 log.jsonl             loss terms, learning rate and validation metrics
 """
 
@@ -28,14 +28,12 @@ from lesa.learn.model import Model
 from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
 from lesa.vectors import VectorSpace
 
-pass
-
-FORMAT = "lesa-run-1"
+FORMAT = "lesa-run-2"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder holds it."""
+    """A run, read from its folder."""
 
     folder: Path
     recipe: Recipe
@@ -45,7 +43,7 @@ class Run:
     space: VectorSpace
     """How any other label becomes a vector."""
     regions: dict[str, Any]
-    """What the regions were: backbone, grid, size, projection."""
+    """Description of its regions: backbone, grid, size, projection."""
 
     @property
     def log(self) -> Path:
@@ -58,7 +56,7 @@ class Run:
 
 
 def write_run(run: Run) -> None:
-    """Write what describes a run; `run.json` is written last, so a folder with it can be opened."""
+    """Write the description of a run; `run.json` is written last, so that a folder with it can be opened."""
     tensors = {"vectors": torch.from_numpy(run.vectors_CE)}
     if run.space.means_by_source is not None:
         tensors |= {f"mean.{i}": torch.from_numpy(mean) for i, mean in enumerate(run.space.means_by_source)}
@@ -84,7 +82,7 @@ def open_run(folder: Path | str) -> Run:
     """Open a run's folder.
 
     Raises:
-        LesaError: the folder is not a run, or one of another version, or damaged.
+        LesaError: the folder is not a run, has another version, or is damaged.
     """
     folder = Path(folder)
     if not (folder / "run.json").exists():
@@ -107,17 +105,18 @@ def open_run(folder: Path | str) -> Run:
 
 
 def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> Model:
-    """Return the trained model, from the checkpoint that the recipe reports unless another is named.
+    """Return the trained model, with the weights of the recipe's checkpoint unless another one is named.
 
     Raises:
         LesaError: the run has no such checkpoint, or its tensors are not this model's.
     """
-    name = checkpoint or run.recipe.report
+    name = checkpoint or run.recipe.checkpoint
     path = run.checkpoint(name)
     if not path.exists():
         raise LesaError(f"{run.folder} has no checkpoint {name!r} yet: train it first (`lesa train` continues it)")
     tensors, _ = load_tensors(path)
-    model = build_model(run.recipe.model, seed=0)
+    vectors_SE = torch.from_numpy(run.vectors_CE[run.vocabulary.seen_columns])
+    model = build_model(run.recipe.model, vectors_SE, seed=0)
     restore_weights(model, tensors, path)
     return model.to(device).eval()
 
@@ -132,14 +131,14 @@ def restore_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) ->
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and, in the header, a JSON state: one file, so that both are of the same moment."""
+    """Write tensors and, in the header, a state as JSON; in one file, so that both are from the same moment."""
     with replacing(path) as temporary:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         temporary.write_bytes(save(contiguous, metadata={"state": json.dumps(state)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote.
+    """Read the tensors and the state that `save_tensors` wrote.
 
     Raises:
         LesaError: the file is missing or damaged.

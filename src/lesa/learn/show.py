@@ -1,81 +1,77 @@
-"""Pictures of a run: photos -> regions -> the best labels, each with the map of the attention that it chose."""
+"""A trained run as a tagger in memory, without a bundle: for pictures of where its labels come from (`lesa show`)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from lesa.codes import shifted
-from lesa.drawing import Tag, sheet
+from lesa.bundle import Bundle
+from lesa.codes import Codes, Scored
 from lesa.errors import LesaError
-from lesa.files import replacing
-from lesa.images import crop_box, open_photo
-from lesa.labels import Vocabulary
-from lesa.learn.model import WITH_ATTENTIONS, Output
-from lesa.learn.regions.projection import Extractor
+from lesa.learn.export import PhotoEncoder, load_backbone_and_projection, make_manifest
+from lesa.learn.model import CodeModel, Encoded
 from lesa.learn.run import Run, load_model
-from lesa.pictures import free_name
+from lesa.tagger import Labels, Pixels, Tagger
+from lesa.vectors import unit
 
 
-def show_photos(
-    run: Run, photos: Sequence[Path], out: Path, *, top: int = 4, regions: Path | str | None = None
-) -> Iterator[tuple[Path, Path | LesaError]]:
-    """Draw one PNG per photo and yield (photo, its picture); a photo that cannot be shown yields the reason instead.
+@dataclass(frozen=True, eq=False)
+class _RunCodes(Codes):
+    """The codes of one photo as the run's model made them."""
+
+    encoded: Encoded
+    """With B = 1."""
+
+
+class RunTagger(Tagger):
+    """Tags photos with a run's model in PyTorch, where `Tagger` runs a bundle's graph."""
+
+    def __init__(self, bundle: Bundle, encoder: PhotoEncoder, vectors: Sequence[str] = ()) -> None:
+        super().__init__(bundle, vectors)
+        self._encoder = encoder.eval()
+
+    def score(self, codes: Codes, labels: Labels) -> Scored:
+        """Return the labels' scores for a photo's codes, and the code that each label picked, by the run's model."""
+        with torch.inference_mode():
+            out = self._encoder.model.score(cast(_RunCodes, codes).encoded, torch.from_numpy(labels.vectors_CE))
+            return Scored(out.scores_BC[0].numpy(), out.winner_BC[0].numpy())
+
+    def _encode(self, photos: Sequence[Pixels]) -> list[Codes]:
+        if not photos:
+            return []
+        with torch.inference_mode():
+            encoded = self._encoder.encode(torch.from_numpy(np.stack([photo.pixels for photo in photos])))
+            outputs = [part.numpy() for part in self._encoder.outputs(encoded)]
+        singles = [Encoded(*(part[b : b + 1] for part in encoded)) for b in range(len(photos))]
+        sizes = [photo.size for photo in photos]
+        return [_RunCodes(*each) for each in zip(*outputs, sizes, singles, strict=True)]
+
+
+def run_tagger(run: Run, regions: Path | str | None = None, vectors: Sequence[str] = ()) -> RunTagger:
+    """Open a run as a tagger.
 
     Args:
         run: the trained run.
-        photos: image files.
-        out: the folder of the pictures.
-        top: how many seen and how many unseen labels are drawn.
         regions: the store that says how photos become regions, if it is not where the recipe says.
+        vectors: where the run's sources of word vectors are now, in the same order.
+
+    Raises:
+        LesaError: the run's model has no codes, the store is not the run's, or a part is missing.
     """
-    extractor = Extractor.from_store(regions or run.recipe.regions)
     model = load_model(run)
-    if run.recipe.model.kind not in WITH_ATTENTIONS:
+    if not isinstance(model, CodeModel):
         raise LesaError(f"{run.folder} holds a {run.recipe.model.kind!r} model, which has no attentions to show")
-    vectors_CE = torch.from_numpy(run.vectors_CE)
-    taken: set[str] = set()
-    originals = {photo.resolve() for photo in photos}
-    for photo in photos:
-        try:
-            image = open_photo(photo)
-            with torch.inference_mode():
-                output = model(torch.from_numpy(extractor.regions([photo])), vectors_CE)
-        except LesaError as error:
-            yield photo, error
-            continue
-        tags = [
-            _moved(tag, extractor.grid, run.recipe.model.region_shift)
-            for tag in _best_tags(output, run.vocabulary, top)
-        ]
-        picture = sheet(image, tags, grid=extractor.grid, box=crop_box(image.size, extractor.preprocessing))
-        path = out / f"{free_name(photo.stem, taken)}.png"
-        if path.resolve() in originals:
-            yield photo, LesaError(f"its picture would replace the photo {path}: give another folder")
-            continue
-        with replacing(path) as temporary:
-            picture.save(temporary, format="PNG")
-        yield photo, path
-
-
-def _best_tags(output: Output, vocabulary: Vocabulary, top: int) -> list[Tag]:
-    """Return the first photo's `top` best seen and unseen labels with the attention map of the winning code."""
-    scores_C = output.scores_BC[0]
-    winner_C = output.winner_BC[0]
-    attention_MR = output.attention_BMR[0]
-
-    def best(columns: slice, seen: bool) -> list[Tag]:
-        order: Tensor = scores_C[columns].argsort(descending=True, stable=True)[:top] + columns.start
-        return [
-            Tag(vocabulary.names[c], float(scores_C[c]), seen, attention_MR[winner_C[c]].numpy())
-            for c in order.tolist()
-        ]
-
-    return best(vocabulary.seen_columns, True) + best(vocabulary.unseen_columns, False)
-
-
-def _moved(tag: Tag, grid: tuple[int, int], region_shift: float) -> Tag:
-    """Return a tag with its attention where the regions look."""
-    return replace(tag, attention_R=shifted(tag.attention_R.reshape(grid), region_shift).ravel())
+    backbone, projection = load_backbone_and_projection(run, regions or run.recipe.regions)
+    bundle = Bundle(
+        path=run.folder,
+        manifest=make_manifest(run, model, backbone.preprocessing, backbone.grid),
+        vectors_CE=unit(run.vectors_CE, run.vocabulary.names),
+        space=run.space,
+        graph=b"",
+        card="",
+        fingerprint="",
+    )
+    return RunTagger(bundle, PhotoEncoder(backbone.module, projection, model), vectors)

@@ -1,6 +1,6 @@
-"""Training: one loop that can stop at any moment and go on to the same bits.
+"""Training: one loop that can stop at any moment; when it continues, it ends in the same bits.
 
-The order of the photos is a pure function of (seed, epoch), and nothing else in a step is random; so weights,
+The order of the photos is a pure function of (seed, epoch), and nothing else in a step is random. So weights,
 optimiser, learning-rate rule and step are the whole state. A checkpoint holds all of them in one file.
 """
 
@@ -19,34 +19,34 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lesa.errors import LesaError
-from lesa.evaluation import rules as protocols
-from lesa.learn.baselines.sdl import Rows, sdl_loss
+from lesa.evaluation.rules import evaluate
 from lesa.learn.datasets.dataset import Dataset, read_dataset
 from lesa.learn.device import refuse_absent_gpu
-from lesa.learn.losses import SCORE_LOSSES, lesa_loss
+from lesa.learn.losses import LOSSES
 from lesa.learn.methods import build_model
-from lesa.learn.model import Output, Scores
-from lesa.learn.optim import LearningRateRule, RMSpropTF
+from lesa.learn.model import Scores
+from lesa.learn.optim import LearningRateRule, make_optimiser
 from lesa.learn.predict import predict, read_regions
-from lesa.learn.recipe import LossConfig, OptimiserConfig, Recipe, recipe_settings
+from lesa.learn.recipe import Recipe, recipe_settings
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_tensors, open_run, restore_weights, save_tensors, write_run
 from lesa.vectors import fit_space
 
 LOG_EVERY = 50
+"""Steps between two lines of the log."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training run tells while it runs."""
+    """How far a training run is; `train` reports it after each step."""
 
     step: int
     """Steps done."""
     steps: int
-    """Steps in all."""
+    """All steps of the run."""
     terms: dict[str, float]
     """Mean of each loss term over the last steps."""
     learning_rate: float
@@ -55,15 +55,21 @@ class Progress:
 
 
 def train(
-    recipe: Recipe, folder: Path | str, *, device: str = "cpu", report: Callable[[Progress], None] = lambda _: None
+    recipe: Recipe, folder: Path | str, *, device: str = "cpu", progress: Callable[[Progress], None] = lambda _: None
 ) -> Run:
-    """Train by a recipe into a run's folder; a folder with a begun run of the same recipe is gone on with.
+    """Train by a recipe into a run's folder; an unfinished run of the same recipe is resumed.
 
-    SIGINT and SIGTERM end it after the running step, with a checkpoint.
+    After SIGINT or SIGTERM it finishes the step, writes a checkpoint and stops.
+
+    Args:
+        recipe: data, model, loss and optimiser.
+        folder: of the run.
+        device: of PyTorch, such as `cpu` or `cuda`.
+        progress: is called after each step.
 
     Raises:
-        LesaError: the data do not fit together, the folder holds a run of another recipe, or the loss became NaN.
-        KeyboardInterrupt: it was asked to stop; the same call goes on.
+        LesaError: the data do not fit together, the folder holds a run of another recipe, or the loss is not finite.
+        KeyboardInterrupt: it was asked to stop; the same call resumes the run.
     """
     refuse_absent_gpu(device)
     dataset = read_dataset(recipe.dataset)
@@ -71,12 +77,12 @@ def train(
     run = _begin_run(recipe, Path(folder), dataset, store)
     training = Training(run, dataset, store, device)
     with _stop_requests() as stopping:
-        training.go_on(report, stopping)
+        training.resume(progress, stopping)
     return run
 
 
 def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStore) -> Run:
-    """Return the run in `folder`, begun now or earlier with the same recipe and data."""
+    """Return the run in `folder`; a new folder gets a new run, an older run must have the same recipe and data."""
     if (folder / "run.json").exists():
         run = open_run(folder)
         sized = replace(recipe, model=run.recipe.model) if _same_model(recipe, run.recipe) else recipe
@@ -91,8 +97,7 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
         raise LesaError(f"{folder} is not a run but holds {', '.join(sorted(there))}: choose another folder")
     space = fit_space(recipe.vectors, dataset.vocabulary.seen, centred=recipe.centred)
     vectors_CE = space.embed(dataset.vocabulary.names)
-    sizes = {"region_size": store.size, "vector_size": vectors_CE.shape[1], "seen_labels": len(dataset.vocabulary.seen)}
-    model = replace(recipe.model, **sizes)
+    model = replace(recipe.model, region_size=store.size, vector_size=vectors_CE.shape[1])
     if model.grid is None:
         model = replace(model, grid=store.grid)
     run = Run(
@@ -108,23 +113,23 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
 
 
 def _same_model(recipe: Recipe, other: Recipe) -> bool:
-    """Tell whether two recipes mean the same model, but for the sizes that follow from the data."""
-    sizes = {"region_size": 0, "vector_size": 0, "grid": None, "seen_labels": 0}
+    """Return whether two recipes have the same model, apart from the sizes that follow from the data."""
+    sizes = {"region_size": 0, "vector_size": 0, "grid": None}
     return {**asdict(recipe.model), **sizes} == {**asdict(other.model), **sizes}
 
 
 def _regions_of(store: RegionStore, dataset: Dataset) -> dict[str, Any]:
-    """Describe the regions and the data set of a run, so that another one cannot take their place unnoticed."""
-    kept = ("backbone", "preprocessing", "grid", "size", "projection", "rows")
+    """Describe the regions and the data set of a run, so that other ones are noticed."""
+    keys = ("backbone", "preprocessing", "grid", "size", "projection", "rows")
     return {
-        **{key: store.manifest.get(key) for key in kept},
+        **{key: store.manifest.get(key) for key in keys},
         "data_set": dataset.name,
         "data_source": dataset.source,
     }
 
 
 def _differences(run: Run, recipe: Recipe) -> str:
-    """Name the settings in which a begun run differs from a recipe."""
+    """Name the settings in which a run differs from a recipe."""
     old, new = recipe_settings(run.recipe), recipe_settings(recipe)
     changed = [key for key in new if new[key] != old[key]]
     return ", ".join(changed) if changed else "the data set or its regions"
@@ -137,7 +142,7 @@ class Training:
         recipe = run.recipe
         self.run, self.store, self.device = run, store, torch.device(device)
         self.seen = dataset.vocabulary.seen_columns
-        self.vectors_SE = torch.from_numpy(run.vectors_CE[self.seen]).to(self.device)
+        vectors_SE = torch.from_numpy(run.vectors_CE[self.seen])
         failed = store.failed()
         self.split = dataset.split("train", failed)
         self.validation = dataset.split("validation", failed)
@@ -148,9 +153,9 @@ class Training:
         self.steps = recipe.steps or (recipe.epochs or 0) * self.epoch_steps
         self.validate_every = recipe.validate_every or self.epoch_steps
 
-        self.model = build_model(recipe.model, recipe.seed).to(self.device)
-        self.model.begin(self.vectors_SE)
-        self.optimiser = _make_optimiser(recipe.optimiser, self.model)
+        self.model = build_model(recipe.model, vectors_SE, recipe.seed).to(self.device)
+        self.vectors_SE = vectors_SE.to(self.device)
+        self.optimiser = make_optimiser(recipe.optimiser, self.model)
         start = recipe.optimiser.learning_rate
         self.rule = LearningRateRule(start, floor=1e-3 * start, patience=recipe.optimiser.patience)
         self.step = 0
@@ -163,17 +168,22 @@ class Training:
             run.log.unlink(missing_ok=True)
 
     def training_photos(self) -> NDArray[np.int64]:
-        """Return the indices of the photos to train on."""
+        """Return the indices of the photos to train on, in the split."""
         photos = np.arange(len(self.split.photos))
         if self.run.recipe.skip_unlabelled:
             seen = self.split.targets.entries[:, self.seen]
             photos = photos[np.asarray((seen > 0).sum(axis=1)).ravel() > 0]
         if not len(photos):
-            raise LesaError("no training photo carries a seen label: check the labels of the split 'train'")
+            raise LesaError("no training photo has a seen label: check the labels of the split 'train'")
         return photos
 
-    def go_on(self, report: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
-        """Run the steps that are left."""
+    def resume(self, progress: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
+        """Run the steps that remain.
+
+        Raises:
+            LesaError: the loss or the weights are not finite.
+            KeyboardInterrupt: `stopping` returned true.
+        """
         while self.step < self.steps:
             terms = self.one_step()
             self.window.add(terms)
@@ -184,14 +194,14 @@ class Training:
                 self.save()
             elif self.step % LOG_EVERY == 0:
                 self.log()
-            report(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.metric))
+            progress(Progress(self.step, self.steps, self.window.latest, self.rule.rate, self.metric))
             if stopping() and self.step < self.steps:
                 self.refuse_broken_weights(terms)
                 self.save()
                 raise KeyboardInterrupt
 
     def refuse_broken_weights(self, terms: dict[str, Tensor]) -> None:
-        """Refuse to validate or keep weights that the last step made infinite or NaN."""
+        """Refuse weights that are infinite or NaN after the last step; they are neither validated nor saved."""
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             raise self.not_finite("the weights are", terms, self.step - 1)
 
@@ -205,10 +215,11 @@ class Training:
         regions_BRD = read_regions(self.store, self.rows[batch], self.device)
         targets_BS = torch.from_numpy(self.split.targets.dense(self.photos[batch], self.seen)).to(self.device)
         self.model.train()
-        if self.run.recipe.loss.kind == "closed-form":
+        loss = self.run.recipe.loss
+        if loss.is_closed_form:
             return self.one_sum(regions_BRD, targets_BS)
         out: Scores = self.model(regions_BRD, self.vectors_SE)
-        terms = loss_terms(self.run.recipe.loss, out, self.vectors_SE, targets_BS)
+        terms = LOSSES[loss.kind](loss, out, self.vectors_SE, targets_BS)
         if not torch.isfinite(terms["total"]):
             raise self.not_finite("the loss is", terms, self.step)
         self.optimiser.zero_grad()
@@ -217,7 +228,7 @@ class Training:
         return {name: term.detach() for name, term in terms.items()}
 
     def one_sum(self, regions_BRD: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
-        """Add a batch to a closed form, and solve it after the last one; there is no loss to tell."""
+        """Add a batch to the sums of a closed form, and solve it after the last one; it has no loss."""
         with torch.no_grad():
             self.model.accumulate(regions_BRD, self.vectors_SE, targets_BS)
             if self.step + 1 == self.steps:
@@ -225,13 +236,13 @@ class Training:
         return {"total": torch.zeros(())}
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """Return the positions, in the list of training photos, of the batch of a step."""
+        """Return the batch of a step, as positions in the list of training photos."""
         epoch, within = divmod(step, self.epoch_steps)
         order = epoch_order(self.run.recipe.seed, epoch, len(self.photos))
         return order[within * self.run.recipe.batch_size : (within + 1) * self.run.recipe.batch_size]
 
     def not_finite(self, what: str, terms: dict[str, Tensor], step: int) -> LesaError:
-        """Return the error of a step whose loss or weights are not numbers."""
+        """Return the error of a step whose loss or weights are not finite; `what` begins its sentence."""
         batch = self.batch(step)
         values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
@@ -242,7 +253,7 @@ class Training:
         )
 
     def validate(self) -> None:
-        """Score the validation photos; the metric drives the learning rate and picks the weights to keep."""
+        """Score the validation photos; the metric changes the learning rate and decides which weights are the best."""
         scores_NS = predict(self.model, self.store, self.validation_rows, self.vectors_SE)
         targets_NS = self.validation.targets.dense(columns=self.seen)
         self.metric = validation_metric(self.run.recipe.validation_metric, scores_NS, targets_NS)
@@ -256,7 +267,7 @@ class Training:
             save_tensors(self.run.checkpoint("best"), self.weights(), {"step": self.step, "metric": self.metric})
 
     def log(self, **more: Any) -> None:
-        """Append a line to the log and begin a new window of loss terms."""
+        """Append a line to the log and start a new mean of the loss terms."""
         line = {"step": self.step, "learning_rate": self.rule.rate, **self.window.close(), **more}
         with self.run.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -266,7 +277,7 @@ class Training:
         return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
 
     def save(self) -> None:
-        """Write the checkpoint from which training goes on."""
+        """Write the checkpoint from which training is resumed."""
         slots = self.optimiser.state_dict()["state"]
         tensors = {f"optimiser.{i}.{name}": value for i, slot in slots.items() for name, value in slot.items()}
         state = {
@@ -279,7 +290,7 @@ class Training:
         save_tensors(self.run.checkpoint("last"), self.weights() | tensors, state)
 
     def restore(self) -> None:
-        """Take up the last checkpoint; log lines that were written after it go."""
+        """Read the last checkpoint, and remove log lines that were written after it."""
         path = self.run.checkpoint("last")
         tensors, state = load_tensors(path)
         restore_weights(self.model, tensors, path)
@@ -309,14 +320,14 @@ class Window:
         self.since = time.monotonic()
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Take in one step's terms."""
+        """Add the terms of one step."""
         self.latest = {name: float(term) for name, term in terms.items()}
         for name, value in self.latest.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
 
     def close(self) -> dict[str, Any]:
-        """Return the means and the steps per second, and begin again."""
+        """Return the means and the steps per second, and start again."""
         now = time.monotonic()
         means = {name: value / self.count for name, value in self.sums.items()}
         rate = self.count / max(now - self.since, 1e-9)
@@ -330,47 +341,16 @@ def epoch_order(seed: int, epoch: int, photos: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(photos)
 
 
-def loss_terms(config: LossConfig, out: Scores, vectors_SE: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
-    """Return the terms of the recipe's loss; `total` is what is minimised.
-
-    Raises:
-        LesaError: the loss needs attentions or rows, and the model has none.
-    """
-    if config.kind in SCORE_LOSSES:
-        return {"total": SCORE_LOSSES[config.kind](out.scores_BC, targets_BS)}
-    if config.kind == "sdl":
-        if not isinstance(out, Rows):
-            raise LesaError("the loss 'sdl' needs the model 'sdl': give another `loss.kind`")
-        return {"total": sdl_loss(out, vectors_SE, targets_BS)}
-    if not isinstance(out, Output):
-        raise LesaError(f"the loss {config.kind!r} needs a model with attentions: give another `loss.kind`")
-    return lesa_loss(
-        out,
-        targets_BS,
-        distribution=config.distribution,
-        relevance=config.relevance,
-        diversity=config.diversity,
-        diversity_of=config.diversity_of,
-    )._asdict()
-
-
-def _make_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser over the model's parameters."""
-    if config.kind == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return RMSpropTF(model.parameters(), lr=config.learning_rate)
-
-
 def validation_metric(name: str, scores_NS: NDArray[np.float32], targets_NS: NDArray[np.int8]) -> float:
     """Return micro F1@5 or mAP of the seen labels under the rules `lesa`, in percent."""
     k = min(5, scores_NS.shape[1])
-    evaluated = protocols.evaluate(scores_NS, targets_NS, rules="lesa", k=(k,))
+    evaluated = evaluate(scores_NS, targets_NS, rules="lesa", k=(k,))
     return evaluated.f1[k] if name == "F1@5" else evaluated.mean_average_precision
 
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM came; a second signal ends the program at once."""
+    """Yield a function that returns whether SIGINT or SIGTERM came; a second signal ends the program at once."""
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -378,7 +358,7 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
         asked = True
         signal.signal(number, signal.SIG_DFL)
 
-    # Python delivers signals to the main thread alone and lets no other set a handler.
+    # Only the main thread receives signals and may set a handler.
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, ask) for number in numbers}
     try:

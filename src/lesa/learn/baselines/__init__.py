@@ -1,1 +1,1 @@
-"""The methods that LESA is compared with, a module each, called as the model is: regions x label vectors -> scores."""
+"""The methods that LESA is compared with, one module each; all are called as LESA is."""

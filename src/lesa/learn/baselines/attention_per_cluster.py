@@ -1,4 +1,4 @@
-"""One attention per cluster of labels: LESA with the choice of the attention made beforehand, by the label's vector."""
+"""One attention per cluster of labels: LESA, but a label's vector decides its attention before training."""
 
 from dataclasses import dataclass, fields
 
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lesa.errors import LesaError
-from lesa.learn.model import ModelConfig, Output, SharedMultiAttention
+from lesa.learn.model import Encoded, Output, SharedMultiAttention
 
 ROUNDS = 100
 
 
 @dataclass(frozen=True)
 class ClusterOutput(Output):
-    """The output of a model whose labels have their attention from the start."""
+    """The output of a model whose labels have a fixed attention."""
 
     cluster_C: Tensor
     """Each label's attention, 0 to M - 1, the same on every photo."""
@@ -26,12 +26,13 @@ class ClusterOutput(Output):
 
 
 class AttentionPerCluster(SharedMultiAttention):
-    """M attentions as LESA's, but a label takes the one of its cluster instead of the one that suits it best.
+    """M attentions as in LESA, but a label takes the code of its cluster, not the code that suits it best.
 
         k[c]   = argmin over m of |v[c] - centroid[m]|      k-means of the S seen labels' vectors
         s[b,c] = z[b,k[c]] . v[c]                           z: LESA's codes, v: label vector of unit length
 
-    The centroids are found once, before training; an unseen label joins the nearest one. `model.selection` has no part.
+    The centroids are found once, before training; an unseen label joins the nearest one. `model.selection` has no
+    effect.
 
     Source: Huynh & Elhamifar, A Shared Multi-Attention Framework for Multi-Label Zero-Shot Learning, CVPR 2020, section
     4 (the baseline "one attention per cluster").
@@ -40,11 +41,8 @@ class AttentionPerCluster(SharedMultiAttention):
     all clusters, as it is in LESA.
     """
 
+    exportable = False
     centroids_ME: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.register_buffer("centroids_ME", torch.zeros(config.attentions, config.vector_size))
 
     def begin(self, vectors_SE: Tensor) -> None:
         """Find the clusters of the seen labels.
@@ -52,15 +50,16 @@ class AttentionPerCluster(SharedMultiAttention):
         Raises:
             LesaError: there are fewer seen labels than attentions.
         """
-        self.centroids_ME.copy_(k_means(F.normalize(vectors_SE, dim=1), self.config.attentions))
+        centroids_ME = k_means(F.normalize(vectors_SE, dim=1), self.config.attentions)
+        self.register_buffer("centroids_ME", centroids_ME.to(vectors_SE))
 
-    def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> ClusterOutput:
-        """Score C labels by their vectors on B photos by their regions; `by_attention_BMC` is that of all attentions.
+    def score(self, encoded: Encoded, vectors_CE: Tensor) -> ClusterOutput:
+        """Score C labels by their vectors on B photos by their codes; `by_attention_BMC` is that of all attentions.
 
         Raises:
-            LesaError: the regions' or the vectors' size is not the model's.
+            LesaError: the vectors' size is not the model's.
         """
-        out = super().forward(regions_BRD, vectors_CE)
+        out = super().score(encoded, vectors_CE)
         cluster_C = nearest(F.normalize(vectors_CE, dim=1), self.centroids_ME)
         scores_BC = out.by_attention_BMC[:, cluster_C, torch.arange(len(cluster_C), device=cluster_C.device)]
         kept = {field.name: getattr(out, field.name) for field in fields(Output)}

@@ -1,4 +1,4 @@
-"""One attention per label: the comparison that asks whether sharing a few attentions costs anything."""
+"""One attention per label: the comparison shows whether it costs anything to share a few attentions."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,14 @@ from lesa.learn.model import Front, Model, ModelConfig, Scores, check_sizes, he_
 
 
 class AttentionPerLabel(Model):
-    """Each label looks at the photo for itself: a bilinear form of region and label vector says where.
+    """Each label has its own attention: a bilinear form of region and label vector.
 
         e[b,c,r]   = f[b,r] U v[c]
         alpha[b,c] = softmax over r of e[b,c]
         h[b,c]     = sum_r alpha[b,c,r] f[b,r]
         s[b,c]     = h[b,c] W v[c]             v: label vector of unit length
 
-    As s[b,c] = sum_r alpha[b,c,r] (f[b,r] W v[c]), no h is ever built: the cost is a few tensors B x R x C in place of
+    As s[b,c] = sum_r alpha[b,c,r] (f[b,r] W v[c]), no h is ever built: the cost is a few tensors B x R x C, not
     B x C x D. With R = 196, B = 32 and float32 each takes 8.4 MB at C = 336 and 180 MB at C = 7,186; training holds
     about five of them.
 
@@ -29,9 +29,9 @@ class AttentionPerLabel(Model):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.front = Front(config.region_size, config.grid) if config.front else None
+        super().__init__(config)
+        if config.front:
+            self.front = Front(config.region_size, config.grid)
         self.u = nn.Parameter(torch.zeros(config.region_size, config.vector_size))
         self.w = nn.Parameter(torch.empty(config.region_size, config.vector_size))
         he_(self.w, fan_in=config.region_size)

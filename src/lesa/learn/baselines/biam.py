@@ -1,7 +1,10 @@
-"""BiAM: regions enriched by each other and by the scene, then scores of every region, pooled last."""
+"""BiAM: regions take in context from each other and from the scene; every region is scored, and pooling comes last."""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
@@ -12,8 +15,24 @@ TOP_REGIONS = 6
 SLOPE = 0.2
 
 
+@dataclass(frozen=True)
+class BiAMSettings:
+    """The settings of BiAM.
+
+    Raises:
+        LesaError: the heads cannot share the units evenly.
+    """
+
+    hidden: PositiveInt = 512
+    """H, the number of units of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.hidden % HEADS:
+            raise LesaError(f"model.settings.hidden is {self.hidden}; BiAM expects a multiple of its {HEADS} heads")
+
+
 class BiAM(Model):
-    """Bi-level attention: a label's score is the mean of its best regions' scores, after the regions took in context.
+    """Bi-level attention: a label's score is the mean of its best regions' scores; the regions take in context first.
 
         h       = BN(ReLU(conv3x3(f)))                                        B, R, H (`hidden`)
         region context, self-attention with 8 heads and a feed-forward layer, both residual:
@@ -37,12 +56,12 @@ class BiAM(Model):
     batch normalisation keep 0.99 of the old value; 6 regions whatever the grid, all of them where there are fewer.
     """
 
+    settings_type = BiAMSettings
+    settings: BiAMSettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        D, E, H = config.region_size, config.vector_size, config.hidden
-        if H % HEADS:
-            raise LesaError(f"model.hidden is {H}; the model 'biam' expects a multiple of its {HEADS} heads")
-        self.config = config
+        super().__init__(config)
+        D, E, H = config.region_size, config.vector_size, self.settings.hidden
         self.enter = Convolution(D, H, config.grid)
         self.attention = nn.MultiheadAttention(H, HEADS, batch_first=True)
         self.feed_forward = nn.Sequential(nn.Linear(H, 2 * H), nn.ReLU(), nn.Linear(2 * H, H))
@@ -92,10 +111,10 @@ class Convolution(nn.Module):
         self.normalisation = nn.BatchNorm2d(outside, eps=1e-3, momentum=0.01)
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Return what the neighbourhood of every region holds.
+        """Return each region with its neighbourhood taken in.
 
         Raises:
-            LesaError: the regions do not make the configured grid, or none is configured and they make no square.
+            LesaError: the regions do not make the configured grid, or no grid is configured and R is not a square.
         """
         maps = as_maps(regions, self.grid, remedy="set model.grid to [rows, columns]")
         maps = F.relu(self.convolution(maps.contiguous(memory_format=torch.channels_last)))

@@ -1,10 +1,20 @@
-"""CONSE: the label vectors of the most probable seen labels, averaged, stand for the photo."""
+"""CONSE: the label vectors of the most probable seen labels, averaged, represent the photo."""
 
-import torch
+from dataclasses import dataclass
+
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
+from lesa.learn.model import Model, Scores, check_sizes
+
+
+@dataclass(frozen=True)
+class CONSESettings:
+    """The settings of CONSE."""
+
+    top_labels: PositiveInt = 10
+    """T, the number of seen labels whose vectors represent a photo."""
 
 
 class CONSE(Model):
@@ -24,15 +34,13 @@ class CONSE(Model):
     logistic classifier for each label, on the mean region.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.classifier = nn.Linear(config.region_size, config.seen_labels)
-        self.register_buffer("seen_vectors", torch.zeros(config.seen_labels, config.vector_size))
+    settings_type = CONSESettings
+    settings: CONSESettings
 
     def begin(self, vectors_SE: Tensor) -> None:
-        """Keep the seen labels' vectors at unit length."""
-        self.get_buffer("seen_vectors").copy_(F.normalize(vectors_SE, dim=1))
+        """Make the classifier of the seen labels, and keep their vectors at unit length."""
+        self.classifier = nn.Linear(self.config.region_size, len(vectors_SE))
+        self.register_buffer("seen_vectors", F.normalize(vectors_SE, dim=1))
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
         """Score C labels by their vectors; in training mode the S seen labels by the classifier."""
@@ -44,7 +52,7 @@ class CONSE(Model):
 
     def embed(self, logits_BS: Tensor) -> Tensor:
         """Return q at unit length, `B, E`, from the logits of the seen labels."""
-        top = logits_BS.topk(min(self.config.top_labels, self.config.seen_labels), dim=1)
+        top = logits_BS.topk(min(self.settings.top_labels, logits_BS.shape[1]), dim=1)
         # The shares p / sum of p from logarithms: a photo whose probabilities are all tiny still has a direction.
         shares_BT = F.logsigmoid(top.values).softmax(dim=1)
         vectors_BTE = self.get_buffer("seen_vectors")[top.indices]

@@ -1,7 +1,10 @@
 """ESZSL: a bilinear compatibility of mean region and label vector, in closed form; and the ridge regression in it."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
@@ -40,6 +43,16 @@ class RidgeRegression(nn.Module):
         return torch.linalg.solve(add_ridge(gram_DD, ridge), cross_DE), mean_D, mean_E
 
 
+@dataclass(frozen=True)
+class RidgeSettings:
+    """The settings of a method with two ridges."""
+
+    ridge: PositiveFloat = 1.0
+    """Weight of the squared norm on the side of the regions."""
+    label_ridge: PositiveFloat = 1.0
+    """Weight of the squared norm on the side of the label vectors."""
+
+
 class ESZSL(Model):
     """ESZSL: an embarrassingly simple approach to zero-shot learning.
 
@@ -58,10 +71,12 @@ class ESZSL(Model):
     labels are, scores nothing. There is no intercept, as in the paper.
     """
 
+    settings_type = RidgeSettings
+    settings: RidgeSettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         D, E = config.region_size, config.vector_size
-        self.config = config
         self.regression = RidgeRegression(D, E)
         self.register_buffer("vectors_gram_EE", torch.zeros(E, E, dtype=torch.float64))
         self.register_buffer("mean_D", torch.zeros(D))
@@ -80,8 +95,8 @@ class ESZSL(Model):
 
     def solve(self) -> None:
         """Set W and the mean of the features."""
-        weight_DE, mean_D, _ = self.regression.solve(self.config.ridge)
-        gram_EE = add_ridge(self.get_buffer("vectors_gram_EE"), self.config.label_ridge)
+        weight_DE, mean_D, _ = self.regression.solve(self.settings.ridge)
+        gram_EE = add_ridge(self.get_buffer("vectors_gram_EE"), self.settings.label_ridge)
         with torch.no_grad():
             self.w.copy_(torch.linalg.solve(gram_EE, weight_DE.T).T)
             self.get_buffer("mean_D").copy_(mean_D)

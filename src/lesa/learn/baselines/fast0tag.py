@@ -1,12 +1,23 @@
 """Fast0Tag: a photo becomes a direction in word space, along which its labels rank first; neural and linear form."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
-from lesa.learn.baselines.eszsl import RidgeRegression, add_ridge
+from lesa.learn.baselines.eszsl import RidgeRegression, RidgeSettings, add_ridge
 from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
+
+
+@dataclass(frozen=True)
+class Fast0TagSettings:
+    """The settings of the neural form."""
+
+    hidden: PositiveInt = 512
+    """Number of units of each hidden layer."""
 
 
 class Fast0Tag(Model):
@@ -24,15 +35,18 @@ class Fast0Tag(Model):
     decay and the best weights on validation take its place. The backbone is frozen.
     """
 
+    settings_type = Fast0TagSettings
+    settings: Fast0TagSettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
+        hidden = self.settings.hidden
         self.direction = nn.Sequential(
-            nn.Linear(config.region_size, config.hidden),
+            nn.Linear(config.region_size, hidden),
             nn.ReLU(),
-            nn.Linear(config.hidden, config.hidden),
+            nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(config.hidden, config.vector_size),
+            nn.Linear(hidden, config.vector_size),
         )
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
@@ -55,9 +69,11 @@ class Fast0TagLinear(Model):
     without a present or without an absent label have no direction and are left out.
     """
 
+    settings_type = RidgeSettings
+    settings: RidgeSettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.regression = RidgeRegression(config.region_size, config.vector_size)
         self.direction = nn.Linear(config.region_size, config.vector_size)
 
@@ -65,7 +81,7 @@ class Fast0TagLinear(Model):
         """Find the photos' directions, and add the photos to the regression's sums."""
         check_sizes(self.config, regions_BRD, vectors_SE)
         paired_B = (targets_BS > 0).any(dim=1) & (targets_BS < 0).any(dim=1)
-        directions = principal_directions(vectors_SE, targets_BS[paired_B], self.config.label_ridge)
+        directions = principal_directions(vectors_SE, targets_BS[paired_B], self.settings.label_ridge)
         self.regression.add(regions_BRD[paired_B].mean(dim=1), directions)
 
     def solve(self) -> None:
@@ -75,8 +91,8 @@ class Fast0TagLinear(Model):
             LesaError: no photo has both a present and an absent label.
         """
         if not self.regression.get_buffer("count"):
-            raise LesaError("no training photo has a present and an absent label, which 'fast0tag-linear' ranks")
-        weight_DE, mean_D, mean_E = self.regression.solve(self.config.ridge)
+            raise LesaError("no training photo has a present and an absent label, which 'fast0tag-linear' needs")
+        weight_DE, mean_D, mean_E = self.regression.solve(self.settings.ridge)
         with torch.no_grad():
             self.direction.weight.copy_(weight_DE.T)
             self.direction.bias.copy_(mean_E - mean_D @ weight_DE)
@@ -88,7 +104,7 @@ class Fast0TagLinear(Model):
 
 
 def principal_directions(vectors_SE: Tensor, targets_BS: Tensor, ridge: float) -> Tensor:
-    """Return w of each photo, `B, E`, from the moments of its labels' vectors: no pair is ever written down.
+    """Return w of each photo, `B, E`, from the moments of its labels' vectors: no pair is ever built.
 
     The mean over pairs of (v[p] - v[n])(v[p] - v[n])' is P + N - mp mn' - mn mp', with the means mp, mn and the second
     moments P, N of the present and the absent labels' vectors; that of v[p] - v[n] is mp - mn. The cost is

@@ -1,5 +1,8 @@
 """Methods of seen labels alone, for the multi-label tables: logistic regression (or WARP, by its loss) and WSABIE."""
 
+from dataclasses import dataclass
+
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from lesa.learn.model import Model, ModelConfig, Scores, check_sizes
@@ -19,15 +22,22 @@ class Logistic(Model):
 
     seen_only = True
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.classifier = nn.Linear(config.region_size, config.seen_labels)
+    def begin(self, vectors_SE: Tensor) -> None:
+        """Make the classifier of the seen labels."""
+        self.classifier = nn.Linear(self.config.region_size, len(vectors_SE))
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
-        """Score the S seen labels; the vectors say nothing to it."""
+        """Score the S seen labels; the vectors are not used."""
         check_sizes(self.config, regions_BRD, vectors_CE)
         return Scores(self.classifier(regions_BRD.mean(dim=1)))
+
+
+@dataclass(frozen=True)
+class WSABIESettings:
+    """The settings of WSABIE."""
+
+    hidden: PositiveInt = 512
+    """Size of the space of photos and labels."""
 
 
 class WSABIE(Model):
@@ -43,13 +53,18 @@ class WSABIE(Model):
 
     seen_only = True
 
+    settings_type = WSABIESettings
+    settings: WSABIESettings
+
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.photo_map = nn.Linear(config.region_size, config.hidden, bias=False)
-        self.label_map = nn.Linear(config.hidden, config.seen_labels, bias=False)
+        super().__init__(config)
+        self.photo_map = nn.Linear(config.region_size, self.settings.hidden, bias=False)
+
+    def begin(self, vectors_SE: Tensor) -> None:
+        """Make the vectors that are learned for the seen labels."""
+        self.label_map = nn.Linear(self.settings.hidden, len(vectors_SE), bias=False)
 
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Scores:
-        """Score the S seen labels; the vectors say nothing to it."""
+        """Score the S seen labels; the vectors are not used."""
         check_sizes(self.config, regions_BRD, vectors_CE)
         return Scores(self.label_map(self.photo_map(regions_BRD.mean(dim=1))))

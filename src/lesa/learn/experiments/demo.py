@@ -16,7 +16,7 @@ from lesa.learn.experiments.report import write_report
 from lesa.learn.recipe import Recipe, make_recipe
 from lesa.learn.run import Run
 from lesa.learn.train import Progress, train
-from lesa.pictures import look, photo_sheet
+from lesa.pictures import photo_sheet, view_photo
 from lesa.progress import progress_bar
 from lesa.tagger import Tagger
 
@@ -72,7 +72,7 @@ def _tagged_photos() -> dict[str, str]:
     pictures = {}
     for photo in (Path(spec.origin).parent / "data" / name for name in PHOTOS):
         if photo.exists():
-            shown = look(tagger, str(photo), tagger.codes(photo), tagger.labels(), TAGS)
+            shown = view_photo(tagger, str(photo), tagger.codes(photo), tagger.labels(), TAGS)
             content = BytesIO()
             photo_sheet(shown).save(content, format="JPEG", quality=85)
             pictures[photo.stem] = "data:image/jpeg;base64," + b64encode(content.getvalue()).decode()
@@ -97,7 +97,7 @@ def _train_shown(recipe: Recipe, folder: Path, title: str) -> Run:
             metric = "" if now.metric is None else f"{recipe.validation_metric} {now.metric:.1f}"
             advance(now.step, now.steps, f"loss {now.terms['total']:.2f} {metric}")
 
-        return train(recipe, folder, report=report)
+        return train(recipe, folder, progress=report)
 
 
 def _summary(evaluations: dict[str, Evaluation]) -> list[str]:

@@ -153,7 +153,7 @@ def _step_seconds(plan: Plan, backbone: Backbone) -> tuple[float, float]:
     recipe, (rows, columns) = plan.recipe, backbone.grid
     config = replace(recipe.model, region_size=backbone.size, vector_size=300, grid=backbone.grid)
     torch.manual_seed(0)
-    model = build_model(config, seed=0).to(plan.device).train()
+    model = build_model(config, torch.randn(plan.what.labels[0], 300), seed=0).to(plan.device).train()
     optimiser = RMSpropTF(model.parameters())
     regions_BRD = torch.rand(recipe.batch_size, rows * columns, backbone.size, device=plan.device)
     vectors_SE = torch.randn(plan.what.labels[0], 300, device=plan.device)

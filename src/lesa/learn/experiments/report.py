@@ -163,7 +163,7 @@ def _describe(run: Run) -> str:
     front = ", trainable front" if recipe.model.front and kind != "mean-pool" else ""
     length = f"{recipe.epochs} epochs" if recipe.epochs else f"{recipe.steps} steps"
     vectors = "label vectors centred" if recipe.centred else "label vectors as they are"
-    weights = {"last": "weights of the last step", "best": "weights that were best on validation"}[recipe.report]
+    weights = {"last": "weights of the last step", "best": "weights that were best on validation"}[recipe.checkpoint]
     optimiser = f"{recipe.optimiser.kind} at {recipe.optimiser.learning_rate:g}"
     if recipe.loss.kind == "closed-form":
         return f"{method}; closed form; {vectors}"

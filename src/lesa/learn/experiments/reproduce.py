@@ -62,7 +62,7 @@ def reproduce(plan: Plan, announce: Callable[[str], None]) -> Path:
         def report(now: Progress) -> None:
             advance(now.step, now.steps, f"loss {now.terms['total']:.3g}")
 
-        run = train(plan.recipe, plan.out / "run", device=plan.device, report=report)
+        run = train(plan.recipe, plan.out / "run", device=plan.device, progress=report)
     evaluated = evaluate_run(run, rules=tuple(RULES), k=plan.what.k)
     write_evaluation(evaluated, plan.out / "evaluation.json")
     table = plan.out / "table.md"

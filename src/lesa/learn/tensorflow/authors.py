@@ -1,4 +1,4 @@
-"""Agreement with the authors' program: read its checkpoints, map its variables to the model."""
+"""The variables of the authors' program -> the model."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,13 @@ import torch
 
 from lesa.errors import LesaError, did_you_mean
 from lesa.learn.model import ModelConfig, SharedMultiAttention
-from lesa.learn.tensorflow.checkpoint import Array, read_checkpoint
-
-__all__ = ["model_from_variables", "read_checkpoint"]
+from lesa.learn.tensorflow.checkpoint import Array
 
 
 def model_from_variables(variables: Mapping[str, Array]) -> SharedMultiAttention:
     """Build the model that the authors' program stored, in evaluation mode and single precision.
 
-    The sizes D, M and E follow from the shapes; the front is on where a variable `conv/conv/...` is there.
+    The sizes D, M and E follow from the shapes; the front is on if there is a variable `conv/conv/...`.
     A `:0` at the end of a name and variables of other names (optimiser slots, global_step) are ignored.
 
     Args:
@@ -24,7 +22,7 @@ def model_from_variables(variables: Mapping[str, Array]) -> SharedMultiAttention
             and `conv/conv/batch_normalization/{gamma,beta,moving_mean,moving_variance}` (D,).
 
     Raises:
-        LesaError: a variable is missing or its shape does not fit; the message names it and what was expected.
+        LesaError: a variable is missing or has another shape; the message names it and the expected shape.
     """
     variables = {name.removesuffix(":0"): array for name, array in variables.items()}
     front = any(name.startswith("conv/conv/") for name in variables)
@@ -32,9 +30,9 @@ def model_from_variables(variables: Mapping[str, Array]) -> SharedMultiAttention
     state = {
         "w1": _take(variables, "attention_layer/w_att_1", D + 1, D),
         "w2": _take(variables, "attention_layer/w_att_2", D + 1, "M"),
-        "compatibility.w": _take(variables, "prediction_frac/W", D, "E"),
+        "word_space.w": _take(variables, "prediction_frac/W", D, "E"),
     }
-    M, E = state["w2"].shape[1], state["compatibility.w"].shape[1]
+    M, E = state["w2"].shape[1], state["word_space.w"].shape[1]
     model = SharedMultiAttention(ModelConfig(region_size=D, vector_size=E, attentions=M, front=front))
     if front:
         state |= _front_state(variables, D)
