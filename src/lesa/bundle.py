@@ -273,7 +273,7 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], Manifest, dict[s
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise LesaError(f"{path}: {MANIFEST} is damaged ({error!r}): export or copy the bundle again") from None
     if odd := [name for name in hashes if not NAME.fullmatch(name)]:
-        raise LesaError(f"{path}: the member {odd[0]!r} is not a plain file name, as every member of a bundle has")
+        raise LesaError(f"{path}: the member {odd[0]!r} is not a plain name: expected letters, digits, `.`, `_`, `-`")
     if missing := {GRAPH, LABELS, CARD} - set(hashes):
         raise LesaError(f"{path} lacks {', '.join(sorted(missing))}: export the run again")
     return fields, manifest, hashes
@@ -321,7 +321,7 @@ def _zip_reader(path: Path, archive: zipfile.ZipFile) -> Read:
     for info in archive.infolist():
         if not NAME.fullmatch(info.filename):
             raise LesaError(
-                f"{path}: the member {info.filename!r} is not a plain file name, as every member of a bundle has"
+                f"{path}: the member {info.filename!r} is not a plain name: expected letters, digits, `.`, `_`, `-`"
             )
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise LesaError(f"{path}: {info.filename} is compressed or encrypted: pack it again with `zip -0`")

@@ -1,7 +1,8 @@
 """The central idea: a photo becomes M codes that do not depend on any label; each label picks the code that fits it.
 
-A label's score is the best dot product of its vector with the codes. The evidence of a region is what it adds to the
-score on its own; it shows where in the photo the tag comes from. `lesa.learn.model` learns the codes.
+A label's score is the best dot product of its vector with the codes. The evidence of a region is its own dot product
+with the label's vector, in units of the score; it shows where in the photo the tag comes from. `lesa.learn.model`
+learns to make the codes.
 """
 
 from dataclasses import dataclass

@@ -126,8 +126,8 @@ def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) 
 
     Args:
         labelled: the scored photos.
-        strengths: precisions to try for the labels' own biases. Empty for no own biases, for a bundle whose users have
-            other photos than these.
+        strengths: precisions to try for the labels' own biases. If empty, no own biases are fitted; this is right for a
+            bundle that will tag photos of other collections.
 
     Raises:
         LesaError: there are too few photos or labels, or present labels score no higher than absent ones.

@@ -17,7 +17,7 @@ def open_graph(bundle: Bundle) -> RunGraph:
     Raises:
         LesaError: the graph cannot be opened, or its shapes differ from the manifest's.
     """
-    # Threads that wait for the next batch must not wait busily: photos are decoded on the same cores.
+    # Idle threads must not wait busily: photos are decoded on the same cores.
     session = open_session(bundle.graph, f"the graph of {bundle.path}", spinning=False)
     manifest, (rows, columns) = bundle.manifest, bundle.manifest.grid
     side = manifest.preprocessing.size

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lesa.bundle import Bundle
 from lesa.errors import LesaError
 from lesa.labels import other_forms
-from lesa.vectors import plain, unit, words
+from lesa.vectors import split_punctuation, split_words, unit
 
 FUNCTION_WORDS = frozenset("a an and are at by for from in into is it its of on or the to with".split())  # noqa: SIM905
 """Words that are left out when the vector of a phrase is composed of its words' vectors."""
@@ -31,7 +31,7 @@ class Lexicon:
         forms = [name, name.lower()]
         if self._bundle.manifest.composed:
             # `ice-cream` and `hot_dog` are the bundle's `ice cream` and `hot dog`.
-            spaced = " ".join(words(name.lower()))
+            spaced = " ".join(split_words(name.lower()))
             head, space, last = spaced.rpartition(" ")
             # `other_forms` takes `horses` for the plural of `hors`, and does not know `potatoes`.
             others = {*other_forms(last), last.removesuffix("s"), last.removesuffix("es")} if last else set()
@@ -59,8 +59,12 @@ class Lexicon:
 
     def _parts(self, name: str) -> list[str]:
         """Return a phrase's words without function words; a word that the bundle lacks also loses its punctuation."""
-        content_words = [word for word in words(name.lower()) if word not in FUNCTION_WORDS]
-        parts = [part for word in content_words for part in ([word] if self.row(word) is not None else plain(word))]
+        content_words = [word for word in split_words(name.lower()) if word not in FUNCTION_WORDS]
+        parts = [
+            part
+            for word in content_words
+            for part in ([word] if self.row(word) is not None else split_punctuation(word))
+        ]
         return [part for part in parts if part not in FUNCTION_WORDS]
 
     def _error_for(self, unknown: list[str]) -> LesaError:

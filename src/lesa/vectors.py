@@ -129,7 +129,12 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
     Raises:
         LesaError: the file is missing, damaged or in another format, or does not contain a label's word.
     """
-    tokens = {token for name in names for word in words(name) for token in (_phrase(name), word, *plain(word))}
+    tokens = {
+        token
+        for name in names
+        for word in split_words(name)
+        for token in (_phrase(name), word, *split_punctuation(word))
+    }
     wanted = tokens | {token.lower() for token in tokens}
     table = dict(_stream_vectors(Path(path), wanted))
     parts = [_tokens_of(name, table) for name in names]
@@ -147,16 +152,16 @@ def _phrase(name: str) -> str:
     return "_".join(name.split())
 
 
-def words(name: str) -> list[str]:
+def split_words(name: str) -> list[str]:
     """Return a label's words, as written."""
     return re.findall(r"[^\s_-]+", name) or [name]
 
 
-def plain(word: str) -> list[str]:
+def split_punctuation(word: str) -> list[str]:
     """Return a word's parts without punctuation: `Ducks,` becomes `Ducks`, `f/a` becomes two words, `&` becomes none.
 
     Example:
-        >>> plain("Ducks,"), plain("women's"), plain("f/a"), plain("&")
+        >>> split_punctuation("Ducks,"), split_punctuation("women's"), split_punctuation("f/a"), split_punctuation("&")
         (['Ducks'], ['women'], ['f', 'a'], [])
     """
     return re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", word))
@@ -168,9 +173,9 @@ def _tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
     if whole in table:
         return [whole]
     tokens = []
-    for word in words(name):
+    for word in split_words(name):
         written = _spelling(word, table)
-        tokens += [written] if written in table else [_spelling(part, table) for part in plain(word)]
+        tokens += [written] if written in table else [_spelling(part, table) for part in split_punctuation(word)]
     return tokens or [whole]
 
 

@@ -134,7 +134,7 @@ class Index:
             return np.arange(len(self._rows))
         near = np.zeros(len(self._records), dtype=bool)
         rows = self._neighbours.near(queries_QE, top)
-        # If the vector index was rebuilt since this index was opened, it may return unknown rows.
+        # If the vector index was rebuilt meanwhile, it may have rows that the opened records lack.
         near[rows[rows < len(near)]] = True
         near_N, covered_N = near[self._rows], self._rows < len(self._neighbours)
         # All candidates may be outdated codes of changed or removed photos.

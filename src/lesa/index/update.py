@@ -80,7 +80,7 @@ def update_index(path: Path | str, folder: Path | str, tagger: Tagger, progress:
     todo = [name for name, state in states.items() if name not in before or before[name].state != state]
     if before and Path(writer.manifest["folder"]) != folder and len(todo) == len(states):
         raise LesaError(
-            f"{path} is of {writer.manifest['folder']}, and no photo of it is in {folder}: give another index "
+            f"{path} is an index of {writer.manifest['folder']}, and no photo of it is in {folder}: give another index "
             "(in a copied folder, photos must keep their name, size and time of change)"
         )
     writer.manifest["folder"] = str(folder)

@@ -11,6 +11,13 @@ from lesa.learn.regions.hugging_face import load_hugging_face
 from lesa.learn.regions.student import load_student
 from lesa.learn.regions.vgg19 import load_vgg19
 
+SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
+    "hf": load_hugging_face,
+    "student": load_student,
+    "vgg19": load_vgg19,
+}
+"""Source of a spec -> the function that loads it."""
+
 
 def load_backbone(
     spec: str, options: Options | None = None, weights: Path | None = None, fit: str | None = None
@@ -41,10 +48,3 @@ def load_backbone(
         fitted = replace(backbone.preprocessing, fit=cast(Literal["crop", "squash"], fit))
         backbone = replace(backbone, preprocessing=fitted)
     return backbone
-
-
-SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
-    "hf": load_hugging_face,
-    "student": load_student,
-    "vgg19": load_vgg19,
-}

@@ -119,7 +119,7 @@ def _shard_count(path: Path, header: Bytes) -> int:
     """Return the number of shards (BundleHeaderProto)."""
     numbers = _numbers(header)
     if numbers.get(2, 0):
-        raise LesaError(f"{path} was written on a big-endian machine, which is not read; save it on another one")
+        raise LesaError(f"{path} was written on a big-endian machine, which is not supported; save it on another one")
     if 1 not in numbers:
         raise ValueError("it has no header")
     return numbers[1]
@@ -164,9 +164,9 @@ def _read_array(path: Path, name: str, entry: _Variable) -> Array:
 
 def _refuse_unread(path: Path, name: str, partitioned: bool, dtype: int, known: Container[int]) -> None:
     if partitioned:
-        raise LesaError(f"{path}: variable {name} is partitioned, which is not read; save it without a partitioner")
+        raise LesaError(f"{path}: variable {name} is partitioned, which is not supported; save it undivided")
     if dtype not in known:
-        raise LesaError(f"{path}: variable {name} has TensorFlow's type number {dtype}, which is not read")
+        raise LesaError(f"{path}: variable {name} has TensorFlow's type number {dtype}, which is not supported")
 
 
 def _read_bytes(path: Path, name: str, entry: _Variable) -> Array:
@@ -271,7 +271,7 @@ def _block(content: Bytes, place: slice) -> Bytes:
     if masked_crc32c(checked) != int.from_bytes(trailer[1:], "little"):
         raise ValueError("a block's checksum is wrong")
     if trailer[0] != 0:
-        raise ValueError("it is compressed (Snappy), which TensorFlow's own checkpoints never are; this is not read")
+        raise ValueError("it is compressed (Snappy), which is not supported; TensorFlow's own checkpoints never are")
     return content[place]
 
 
