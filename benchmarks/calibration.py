@@ -45,8 +45,14 @@ def draws(labelled: Labelled, photos: int, count: int) -> Iterator[Labelled]:
 def labels(labelled: Labelled, chosen_C: np.ndarray) -> Labelled:
     """Return the chosen labels only."""
     names = tuple(np.array(labelled.names)[chosen_C].tolist())
-    scores_NC, targets_NC = labelled.scores_NC[:, chosen_C], labelled.targets_NC[:, chosen_C]
-    return replace(labelled, names=names, seen_C=labelled.seen_C[chosen_C], scores_NC=scores_NC, targets_NC=targets_NC)
+    return replace(
+        labelled,
+        names=names,
+        seen_C=labelled.seen_C[chosen_C],
+        scores_NC=labelled.scores_NC[:, chosen_C],
+        targets_NC=labelled.targets_NC[:, chosen_C],
+        before_NC=labelled.before_NC[:, chosen_C],
+    )
 
 
 def logits(fitted: Calibration, test: Labelled) -> np.ndarray:
