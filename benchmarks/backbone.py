@@ -1,8 +1,8 @@
-"""Time a backbone as an ONNX graph beside eager PyTorch, in turn in the same process, on random pixels.
+"""Compare the speed of a backbone as an ONNX graph and in eager PyTorch, in turn in one process, on random pixels.
 
 python benchmarks/backbone.py hf:google/mobilenet_v2_1.0_224 --batch-size 8
 
-Prints a Markdown table: median (least - most) photos per second of the rounds, decoding not included.
+Prints a Markdown table: median (least - most) photos per second over the rounds, without decoding.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from lesa.learn.regions.backbones import load_backbone
 from lesa.learn.regions.graphs import run_on
 
 
-def photos_a_second(run: Callable[[NDArray[np.float32]], Any], pixels: NDArray[np.float32], batches: int) -> float:
-    """Return how many photos per second `run` takes."""
+def photos_per_second(run: Callable[[NDArray[np.float32]], Any], pixels: NDArray[np.float32], batches: int) -> float:
+    """Return the speed of `run` in photos per second."""
     start = time.perf_counter()
     for _ in range(batches):
         run(pixels)
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("backbone")
     parser.add_argument("--output-stride", type=int)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=5, help="batches a round")
+    parser.add_argument("--batches", type=int, default=5, help="batches per round")
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     options: dict[str, str | int] = (
@@ -52,8 +52,8 @@ def main() -> None:
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for round_number in range(arguments.rounds + 1):
         for name, run in ways.items():
-            speed = photos_a_second(run, pixels, arguments.batches)
-            if round_number:  # the first round warms up
+            speed = photos_per_second(run, pixels, arguments.batches)
+            if round_number:  # the first round is a warm-up
                 speeds[name].append(speed)
     print("| way | photos per second |\n|---|---|")
     for name, values in speeds.items():

@@ -1,10 +1,11 @@
-"""What `lesa calibrate` does on photos that it never saw: by number of labelled photos, and by part of the map.
+"""The effect of `lesa calibrate` on new photos: by number of labelled photos, and by part of the map.
 
     python benchmarks/calibration.py BUNDLE prepared/flickr8k IMAGES [--test 1000] [--draws 5]
 
-The maps are fitted on photos drawn from the validation split and judged on test photos, seen and unseen labels apart.
-The last table leaves half of the unseen labels out of the fit, as words that nobody calibrated, and judges those alone.
-Metrics are means over the draws. Scoring 1,394 photos takes half a minute, the fits two.
+The maps are fitted on photos drawn from the validation split and evaluated on test photos, separately for seen and
+unseen labels. For the last table half of the unseen labels take no part in the fit, like words that nobody calibrated,
+and only these are evaluated. Metrics are means over the draws. Scoring 1,394 photos takes half a minute, the fits take
+two minutes.
 
 Prints Markdown tables.
 """
@@ -26,32 +27,38 @@ HEADER = ("ECE", "ECE of the best 5", "Brier", "log loss")
 
 
 def read(bundle: Path, dataset: Path, images: Path, split: str, most: int | None) -> Labelled:
-    """Score the first photos of a split."""
-    known = read_dataset(dataset)
-    chosen = known.split(split)
+    """Score the first `most` photos of a split, or all."""
+    data = read_dataset(dataset)
+    chosen = data.split(split)
     photos, targets_NC = chosen.photos[:most], chosen.targets.dense()[:most]
     files = [images / photo for photo in photos]
-    return score_photos(Tagger(bundle), files, targets_NC, known.vocabulary.names, lambda reason: print(reason))
+    return score_photos(Tagger(bundle), files, targets_NC, data.vocabulary.names, lambda reason: print(reason))
 
 
 def draws(labelled: Labelled, photos: int, count: int) -> Iterator[Labelled]:
-    """Yield random choices of that many photos; all of them are one choice again and again."""
+    """Yield `count` random choices of `photos` photos; if these are all photos, the choices are equal."""
     total = len(labelled.scores_NC)
     for seed in range(count):
         yield labelled.photos(np.isin(np.arange(total), np.random.default_rng(seed).permutation(total)[:photos]))
 
 
 def labels(labelled: Labelled, chosen_C: np.ndarray) -> Labelled:
-    """Return some of the labels."""
+    """Return the chosen labels only."""
     names = tuple(np.array(labelled.names)[chosen_C].tolist())
-    scores_NC, targets_NC = labelled.scores_NC[:, chosen_C], labelled.targets_NC[:, chosen_C]
-    return replace(labelled, names=names, seen_C=labelled.seen_C[chosen_C], scores_NC=scores_NC, targets_NC=targets_NC)
+    return replace(
+        labelled,
+        names=names,
+        seen_C=labelled.seen_C[chosen_C],
+        scores_NC=labelled.scores_NC[:, chosen_C],
+        targets_NC=labelled.targets_NC[:, chosen_C],
+        before_NC=labelled.before_NC[:, chosen_C],
+    )
 
 
-def logits(made: Calibration, test: Labelled) -> np.ndarray:
+def logits(fitted: Calibration, test: Labelled) -> np.ndarray:
     """Return the logits of test photos."""
-    biases_C = made.biases(test.names, test.seen_C.tolist())
-    return made.slope * test.scores_NC + made.photo_factor * test.offsets_N[:, None] + biases_C
+    biases_C = fitted.biases(test.names, test.seen_C.tolist())
+    return fitted.slope * test.scores_NC + fitted.photo_factor * test.offsets_N[:, None] + biases_C
 
 
 def metrics(logits_NC: np.ndarray, test: Labelled) -> list[float]:
@@ -61,19 +68,19 @@ def metrics(logits_NC: np.ndarray, test: Labelled) -> list[float]:
 
 
 def f1(probabilities_NC: np.ndarray, threshold: float, present_NC: np.ndarray) -> float:
-    """Return micro F1 of the tags that are at least so probable, in percent."""
+    """Return micro F1, in percent, of the tags with at least this probability."""
     tags_NC = probabilities_NC >= threshold
     return float(200 * (tags_NC & present_NC).sum() / (tags_NC.sum() + present_NC.sum()))
 
 
 def cells(values: list[float]) -> str:
-    """Return a row's metrics."""
+    """Return the cells of a row of metrics."""
     forms = ["{:.2%}", "{:.1%}", "{:.4f}", "{:.4f}"] * (len(values) // 4) + ["{:.1f}"] * (len(values) % 4)
     return " | ".join(form.format(value) for form, value in zip(forms, values, strict=True))
 
 
 def head(first: str, kinds: tuple[str, ...], more: tuple[str, ...] = ()) -> str:
-    """Return a table's head."""
+    """Return the first two lines of a table."""
     names = [first, *(f"{kind}: {name}" for kind in kinds for name in HEADER), *more]
     return "\n| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"
 
@@ -89,10 +96,10 @@ def by_photos(fit: Labelled, test: Labelled, count: int) -> None:
 
 
 def by_part(fit: Labelled, test: Labelled, count: int) -> None:
-    """Print what each part of the shared map gives, fitted on 120 photos."""
+    """Print the reliability with single parts of the shared map, fitted on 120 photos."""
     print(head("map, 120 photos", ("seen", "unseen"), ("F1@3",)))
-    flat, together = np.zeros(1), np.zeros(len(fit.seen_C), bool)
-    for text, level, offset in (
+    none_seen_C = np.zeros(len(fit.seen_C), bool)
+    for text, with_offset, with_seen_bias in (
         ("slope and bias", False, False),
         ("+ seen bias", False, True),
         ("+ photo offset", True, False),
@@ -100,39 +107,39 @@ def by_part(fit: Labelled, test: Labelled, count: int) -> None:
     ):
         rows = []
         for each in draws(fit, 120, count):
-            each = each if level else replace(each, offsets_N=each.offsets_N * flat)
-            made = fit_calibration(each if offset else replace(each, seen_C=together), ())
-            rows.append(metrics(logits(made, test), test))
+            each = each if with_offset else replace(each, offsets_N=np.zeros_like(each.offsets_N))
+            fitted = fit_calibration(each if with_seen_bias else replace(each, seen_C=none_seen_C), ())
+            rows.append(metrics(logits(fitted, test), test))
         print(f"| {text} | {cells(np.mean(rows, axis=0).tolist())} |")
 
 
 def thresholds(fit: Labelled, test: Labelled, count: int) -> None:
-    """Print F1 over all pairs at the calibration's threshold, at 0.5 and at the test photos' own best one."""
+    """Print F1 over all pairs at the calibration's threshold, at 0.5, and at the best threshold of the test photos."""
     print("\n| photos fitted on | threshold | tags per photo | F1 at it | F1 at 0.5 | F1 at the test photos' best |")
     print("|---" * 6 + "|")
     present_NC = test.targets_NC > 0
     for photos in (*PHOTOS, len(fit.scores_NC)):
         rows = []
         for each in draws(fit, photos, count):
-            made = fit_calibration(each)
-            p_NC = sigmoid(logits(made, test))
-            at = (made.threshold, 0.5, best_threshold(p_NC.ravel(), present_NC.ravel()))
-            tags = float((p_NC >= made.threshold).sum(axis=1).mean())
-            rows.append([made.threshold, tags, *(f1(p_NC, each, present_NC) for each in at)])
-        limit, tags, *scores = np.mean(rows, axis=0).tolist()
-        print(f"| {photos} | {limit:.3f} | {tags:.1f} | " + " | ".join(f"{value:.1f}" for value in scores) + " |")
+            fitted = fit_calibration(each)
+            p_NC = sigmoid(logits(fitted, test))
+            limits = (fitted.threshold, 0.5, best_threshold(p_NC.ravel(), present_NC.ravel()))
+            tags = float((p_NC >= fitted.threshold).sum(axis=1).mean())
+            rows.append([fitted.threshold, tags, *(f1(p_NC, limit, present_NC) for limit in limits)])
+        threshold, tags, *scores = np.mean(rows, axis=0).tolist()
+        print(f"| {photos} | {threshold:.3f} | {tags:.1f} | " + " | ".join(f"{value:.1f}" for value in scores) + " |")
 
 
 def other_words(fit: Labelled, test: Labelled, count: int) -> None:
-    """Print the reliability of unseen labels that the fit did not have."""
+    """Print the reliability of unseen labels that took no part in the fit."""
     print(head("photos fitted on", ("other words",)))
     for photos in (*PHOTOS, len(fit.scores_NC)):
         rows = []
         for seed, each in enumerate(draws(fit, photos, count)):
             left_out_C = ~fit.seen_C & (np.random.default_rng(seed).random(len(fit.seen_C)) < 0.5)
             rest = labels(test, left_out_C)
-            made = fit_calibration(labels(each, ~left_out_C))
-            rows.append(list(vars(reliability(logits(made, rest), rest.targets_NC)).values()))
+            fitted = fit_calibration(labels(each, ~left_out_C))
+            rows.append(list(vars(reliability(logits(fitted, rest), rest.targets_NC)).values()))
         print(f"| {photos} | {cells(np.mean(rows, axis=0).tolist())} |")
 
 
@@ -141,8 +148,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("bundle", "dataset", "images"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--test", type=int, default=1000, help="test photos")
-    parser.add_argument("--draws", type=int, default=5, help="draws of the photos to fit on")
+    parser.add_argument("--test", type=int, default=1000, help="number of test photos")
+    parser.add_argument("--draws", type=int, default=5, help="number of draws of the photos to fit on")
     given = parser.parse_args()
     fit = read(given.bundle, given.dataset, given.images, "validation", None)
     test = read(given.bundle, given.dataset, given.images, "test", given.test)

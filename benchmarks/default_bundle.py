@@ -1,11 +1,12 @@
-"""The default bundle's backbone beside the full MobileNetV2: the same head on both stores of regions, and the speed.
+"""Compare the default bundle's backbone with the full MobileNetV2: metrics of the same head, and speed.
 
-    python benchmarks/default_bundle.py heads DATASET FULL STUDENT -o build/default/heads   # goes on where it stopped
+    python benchmarks/default_bundle.py heads DATASET FULL STUDENT -o build/default/heads   # the same command resumes
     python benchmarks/default_bundle.py speed FULL STUDENT
 
-FULL and STUDENT are stores of regions of the benchmark's photos (docs/datasets.md) by the two backbones. The head is
-the contrastive recipe as held-out seen labels chose it (docs/results.md), on the sentence encoder's vectors. Prints the
-metrics of each backbone, mean and deviation over seeds, and the share that the student keeps, seed by seed.
+FULL and STUDENT are region stores of the benchmark's photos (docs/datasets.md), one for each backbone. The head is the
+contrastive recipe, with the settings that held-out seen labels chose (docs/results.md) and vectors of the sentence
+encoder. Prints each backbone's metrics and the student's share of the full backbone's metric, with mean and standard
+deviation over seeds.
 """
 
 import argparse
@@ -33,7 +34,7 @@ ROUNDS, BATCH = 20, 8
 
 
 def heads(dataset: Path, stores: dict[str, Path], out: Path) -> None:
-    """Train and judge the head on each store with each seed."""
+    """Train and evaluate the head on each store with each seed."""
     metrics: dict[str, dict[str, list[float]]] = {name: {} for name in stores}
     for name, store in stores.items():
         for seed in SEEDS:
@@ -47,18 +48,18 @@ def heads(dataset: Path, stores: dict[str, Path], out: Path) -> None:
                     metrics[name].setdefault(f"{task} {metric}", []).append(value)
             print(name, seed, {key: round(values[-1], 2) for key, values in metrics[name].items()}, flush=True)
     for key, full in metrics["full"].items():
-        found = metrics["student"][key]
-        shares = [100 * ours / theirs for ours, theirs in zip(found, full, strict=True)]
-        print(f"{key}: full {spread(full)}, student {spread(found)}, kept {spread(shares)} %")
+        reduced = metrics["student"][key]
+        shares = [100 * ours / theirs for ours, theirs in zip(reduced, full, strict=True)]
+        print(f"{key}: full {spread(full)}, student {spread(reduced)}, kept {spread(shares)} %")
 
 
 def spread(values: list[float]) -> str:
-    """Return mean and deviation."""
+    """Return mean and standard deviation as text."""
     return f"{statistics.mean(values):.1f} +- {statistics.stdev(values):.1f}"
 
 
 def speed(stores: dict[str, Path]) -> None:
-    """Time both graphs in turn in one process, a batch each; print the median ratio and its spread."""
+    """Time both graphs in turn in one process, one batch each; print the median ratio and its quartiles."""
     runs = {}
     for name, store in stores.items():
         backbone = backbone_of(store)
@@ -78,17 +79,17 @@ def speed(stores: dict[str, Path]) -> None:
 def main() -> None:
     """Run the part that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = parser.add_subparsers(dest="what", required=True)
-    for what in ("heads", "speed"):
-        part = parts.add_parser(what)
-        if what == "heads":
+    parts = parser.add_subparsers(dest="part", required=True)
+    for name in ("heads", "speed"):
+        part = parts.add_parser(name)
+        if name == "heads":
             part.add_argument("dataset", type=Path)
             part.add_argument("-o", "--out", type=Path, required=True)
         part.add_argument("full", type=Path)
         part.add_argument("student", type=Path)
     given = parser.parse_args()
     stores = {"full": given.full, "student": given.student}
-    if given.what == "heads":
+    if given.part == "heads":
         heads(given.dataset, stores, given.out)
     else:
         speed(stores)

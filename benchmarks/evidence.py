@@ -1,28 +1,30 @@
-"""Which map of a tag is evidence: cover what it names and see how far the label's score falls.
+"""Compare maps as evidence of a tag: cover the first regions of a map and measure the fall of the label's score.
 
     python benchmarks/evidence.py flickr8k.lesa photos --photos 150 [--fill mean] [--share 0.2]
     python benchmarks/evidence.py flickr8k.lesa photos --boxes benchmarks/evidence-boxes.json
 
-Deletion covers the fifth of the regions that a map names first, with the blurred photo or its mean colour; insertion
-shows only them and covers the rest. Both for the best tags of each photo among the bundle's labels, beside regions at
-random (five draws), the centre and the regions that the contribution names last. Maps of a label with vector v, whose
-winning code m is g times the attention's sum of the regions w[r]:
+Deletion covers the first fifth of the regions in the order of a map, with the blurred photo or its mean colour;
+insertion shows only these regions and covers the rest. Both are done for the best tags of each photo among the bundle's
+labels. Controls: random regions (five draws), regions in the order of their distance from the centre, and the last
+regions of the contribution. A label has the vector v; its winning code m is g times the sum of the regions w[r],
+weighted with the attention alpha[m]. The maps:
 
 attention            alpha[m,r]
-contribution         alpha[m,r] g w[r].v           sums to the code's product with v
+contribution         alpha[m,r] g w[r].v           its sum is the code's product with v
 region               w[r].v
 cosine               w[r].v / |w[r]|
 share of labels      softmax over the labels of t cosine, t the code's length
-contrastive          contribution less the mean of the other labels' (each with its own winning code)
-left out             the score less the score without the region
-..., 3 x 3           the sum of such a map over a region and its neighbours: what a place in the photo has to do with,
-                     because a network's regions overlap by far
-occlusion            the fall of the score when the photo is covered there, region by region: R runs of the graph
+contrastive          contribution minus the mean of the other labels' contributions (each with its own winning code)
+left out             the score minus the score without the region
+..., 3 x 3           the sum of such a map over a region and its neighbours, because the regions of a network see
+                     overlapping parts of the photo
+occlusion            the fall of the score when only this region of the photo is covered: R runs of the graph
 
-Prints a Markdown table: the fall of the score in deviations of the photo's scores over all labels (for insertion: what
-remains above the wholly covered photo), mean and standard error over photos, and the share of tags that leave the
-photo's five best. `--boxes`: {photo: {word: [left, top, right, bottom]}}; prints how often a map's greatest region has
-its centre inside the box, and how much of the map lies there.
+Prints a Markdown table: the fall of the score (for insertion: the rest of the score above that of the fully covered
+photo), in standard deviations of the photo's scores over all labels, as mean and standard error over photos; and the
+share of tags that are no longer among the photo's five best. The file of `--boxes` has the form
+{photo: {word: [left, top, right, bottom]}}; with it the table has the number of maps whose greatest region has its
+centre inside the box, and the share of the map inside the box.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from lesa.images import crop_box, list_photos, open_photo, to_pixels
 from lesa.tagger import Tagger
 
 MOVED = 0.5
-"""Regions by which the maps of `moved` go down and right: where the front's 2 x 2 windows look."""
+"""The maps named `moved` are shifted by this part of a region down and right, as the front's 2 x 2 windows look."""
 DRAWS, TAGS, BATCH = 5, 3, 32
 
 
@@ -56,7 +58,7 @@ def maps(codes: Codes, vectors_CE: Floats, c: int, selection: str, grid: tuple[i
     logits_RC = np.linalg.norm(codes.codes_ME[0]) * cosine_RC
     odds_RC = np.exp(logits_RC - logits_RC.max(axis=1, keepdims=True))
     others = (all_RC.sum(axis=1) - all_RC[:, c]) / max(1, all_RC.shape[1] - 1)
-    found = {
+    by_name = {
         "attention": codes.attention_MR[winner_C[c]],
         "contribution": all_RC[:, c],
         "region": region_RC[:, c],
@@ -65,9 +67,11 @@ def maps(codes: Codes, vectors_CE: Floats, c: int, selection: str, grid: tuple[i
         "contrastive": all_RC[:, c] - others,
         "left out": left_out(codes, sums_ME, vectors_CE[c], selection),
     }
-    found |= {f"{name}, moved": shifted(found[name].reshape(grid), MOVED).ravel() for name in ("attention", "region")}
+    by_name |= {
+        f"{name}, moved": shifted(by_name[name].reshape(grid), MOVED).ravel() for name in ("attention", "region")
+    }
     chosen = ("attention", "contribution", "region", "left out")
-    return found | {f"{name}, 3 x 3": around(found[name], grid) for name in chosen}
+    return by_name | {f"{name}, 3 x 3": around(by_name[name], grid) for name in chosen}
 
 
 def around(map_R: Floats, grid: tuple[int, int]) -> Floats:
@@ -78,7 +82,7 @@ def around(map_R: Floats, grid: tuple[int, int]) -> Floats:
 
 
 def left_out(codes: Codes, sums_ME: Floats, vector_E: Floats, selection: str) -> Floats:
-    """Return how far the score falls without each region."""
+    """Return the fall of the score without each region."""
     rest_MRE = sums_ME[:, None] - codes.attention_MR[:, :, None] * codes.regions_RE
     unit = bool(np.ptp(np.linalg.norm(codes.codes_ME, axis=1)) < 1e-3 * np.linalg.norm(codes.codes_ME[0]))
     if unit:
@@ -90,38 +94,38 @@ def left_out(codes: Codes, sums_ME: Floats, vector_E: Floats, selection: str) ->
 
 
 def cover(image: Image.Image, fill: str) -> Image.Image:
-    """Return the photo without its content."""
+    """Return an image that covers the photo: its mean colour, or the blurred photo."""
     if fill == "mean":
         return Image.new("RGB", image.size, tuple(int(x) for x in np.asarray(image).mean(axis=(0, 1))))
     return image.filter(ImageFilter.GaussianBlur(max(image.size) / 12))
 
 
 def masked(pixels: Floats, covered: Floats, regions_R: NDArray[np.bool_], grid: tuple[int, int]) -> Floats:
-    """Return the pixels with some regions covered."""
+    """Return the pixels with the chosen regions covered."""
     high, wide = pixels.shape[1] // grid[0], pixels.shape[2] // grid[1]
     mask_HW = np.kron(regions_R.reshape(grid), np.ones((high, wide), bool))
     return np.where(mask_HW, covered, pixels)
 
 
 def singles(pixels: Floats, covered: Floats, grid: tuple[int, int]) -> list[Floats]:
-    """Return the pixels with each region covered in its turn."""
+    """Return one copy of the pixels per region, with this region covered."""
     return [masked(pixels, covered, region_R, grid) for region_R in np.eye(grid[0] * grid[1], dtype=bool)]
 
 
-def orders(found: dict[str, Floats], grid: tuple[int, int], seed: int) -> dict[str, NDArray[np.intp]]:
-    """Return which regions each variant and each control names, the first first."""
-    named = {name: np.argsort(-map_R, kind="stable") for name, map_R in found.items()}
+def orders(by_name: dict[str, Floats], grid: tuple[int, int], seed: int) -> dict[str, NDArray[np.intp]]:
+    """Return the order of the regions for each map and each control, the most important region first."""
+    named = {name: np.argsort(-map_R, kind="stable") for name, map_R in by_name.items()}
     down, across = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
     away = (down - (grid[0] - 1) / 2) ** 2 + (across - (grid[1] - 1) / 2) ** 2
     named["centre"] = np.argsort(away, kind="stable")
-    named["coldest"] = np.argsort(found["contribution"], kind="stable")
+    named["coldest"] = np.argsort(by_name["contribution"], kind="stable")
     for draw in range(DRAWS):
         named[f"random {draw}"] = np.random.default_rng([seed, draw]).permutation(len(away))
     return named
 
 
 class Scorer:
-    """Scores of covered photos; the same pixels are run once."""
+    """Scores of covered photos."""
 
     def __init__(self, tagger: Tagger, vectors_CE: Floats) -> None:
         self.run, self.vectors, self.selection = open_graph(tagger.bundle), vectors_CE, tagger.bundle.manifest.selection
@@ -134,27 +138,29 @@ class Scorer:
 
 def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
     """Print the table of deletion and insertion."""
-    labels, about = tagger.labels(), tagger.bundle.manifest
+    labels, manifest = tagger.labels(), tagger.bundle.manifest
     scorer, rows = Scorer(tagger, labels.vectors_CE), {}
-    count = round(share * about.grid[0] * about.grid[1])
+    count = round(share * manifest.grid[0] * manifest.grid[1])
     for number, photo in enumerate(photos):
         image = open_photo(photo)
-        pixels, covered = (to_pixels(each, about.preprocessing) for each in (image, cover(image, fill)))
+        pixels, covered = (to_pixels(each, manifest.preprocessing) for each in (image, cover(image, fill)))
         codes = tagger.codes(photo)
-        before_C = select(codes.codes_ME @ labels.vectors_CE.T, about.selection)
+        before_C = select(codes.codes_ME @ labels.vectors_CE.T, manifest.selection)
         best = np.argsort(-before_C)[:TAGS]
-        fall_RC = before_C - scorer(singles(pixels, covered, about.grid))
+        fall_RC = before_C - scorer(singles(pixels, covered, manifest.grid))
         batch: dict[bytes, Floats] = {b"": covered}
         asked = []
         for c in best:
-            found = maps(codes, labels.vectors_CE, c, about.selection, about.grid) | {"occlusion": fall_RC[:, c]}
-            for name, order in orders(found, about.grid, number).items():
+            by_name = maps(codes, labels.vectors_CE, c, manifest.selection, manifest.grid) | {
+                "occlusion": fall_RC[:, c]
+            }
+            for name, order in orders(by_name, manifest.grid, number).items():
                 chosen_R = np.zeros(len(order), bool)
                 chosen_R[order[:count]] = True
                 for test, regions_R in ("deletion", chosen_R), ("insertion", ~chosen_R):
                     key = regions_R.tobytes()
                     if key not in batch:
-                        batch[key] = masked(pixels, covered, regions_R, about.grid)
+                        batch[key] = masked(pixels, covered, regions_R, manifest.grid)
                     asked.append((name.split(" 0")[0].rstrip("0123456789 "), test, int(c), key))
         after = dict(zip(batch, scorer(list(batch.values())), strict=True))
         spread = before_C.std()
@@ -163,7 +169,7 @@ def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
             change = (base - after[key][c]) / spread * (1 if test == "deletion" else -1)
             left = (after[key] > after[key][c]).sum() >= 5
             rows.setdefault((name, test), {}).setdefault(number, []).append((change, left))
-    print(f"{len(photos)} photos, {TAGS} tags each, {count} of {np.prod(about.grid)} regions, fill {fill}\n")
+    print(f"{len(photos)} photos, {TAGS} tags each, {count} of {np.prod(manifest.grid)} regions, fill {fill}\n")
     print("| map | deletion: fall | leave the five best | insertion: remains |\n|---|---|---|---|")
     for name in dict.fromkeys(name for name, _ in rows):
         tests = (rows[name, test].values() for test in ("deletion", "insertion"))
@@ -177,29 +183,30 @@ def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
 
 def point(tagger: Tagger, folder: Path, boxes: dict[str, dict[str, list[int]]]) -> None:
     """Print how often each map points into the object's box."""
-    about, rows, area = tagger.bundle.manifest, {}, []
+    manifest, rows, area = tagger.bundle.manifest, {}, []
     own = tagger.labels().vectors_CE
     scorer = Scorer(tagger, own)
     for photo, words in boxes.items():
         codes, image = tagger.codes(folder / photo), open_photo(folder / photo)
-        pixels, covered = (to_pixels(each, about.preprocessing) for each in (image, cover(image, "blur")))
-        left, top, right, bottom = crop_box(codes.size, about.preprocessing)
-        down, across = np.divmod(np.arange(about.grid[0] * about.grid[1]), about.grid[1])
-        x_R = left + (across + 0.5) * (right - left) / about.grid[1]
-        y_R = top + (down + 0.5) * (bottom - top) / about.grid[0]
+        pixels, covered = (to_pixels(each, manifest.preprocessing) for each in (image, cover(image, "blur")))
+        left, top, right, bottom = crop_box(codes.size, manifest.preprocessing)
+        down, across = np.divmod(np.arange(manifest.grid[0] * manifest.grid[1]), manifest.grid[1])
+        x_R = left + (across + 0.5) * (right - left) / manifest.grid[1]
+        y_R = top + (down + 0.5) * (bottom - top) / manifest.grid[0]
         for word, box in words.items():
             inside_R = (box[0] <= x_R) & (x_R <= box[2]) & (box[1] <= y_R) & (y_R <= box[3])
             area.append(inside_R.mean())
             vectors = np.concatenate([tagger.labels([word]).vectors_CE, own])
             scorer.vectors = vectors[:1]
-            before = select(codes.codes_ME @ vectors[:1].T, about.selection)
-            found = maps(codes, vectors, 0, about.selection, about.grid)
-            found["occlusion"] = (before - scorer(singles(pixels, covered, about.grid)))[:, 0]
-            away = (down - (about.grid[0] - 1) / 2) ** 2 + (across - (about.grid[1] - 1) / 2) ** 2
-            found["centre"] = 1 / (1 + away)
-            for name, map_R in found.items():
-                kept_R = map_R.clip(min=0)
-                rows.setdefault(name, []).append((inside_R[map_R.argmax()], kept_R[inside_R].sum() / kept_R.sum()))
+            before = select(codes.codes_ME @ vectors[:1].T, manifest.selection)
+            by_name = maps(codes, vectors, 0, manifest.selection, manifest.grid)
+            by_name["occlusion"] = (before - scorer(singles(pixels, covered, manifest.grid)))[:, 0]
+            away = (down - (manifest.grid[0] - 1) / 2) ** 2 + (across - (manifest.grid[1] - 1) / 2) ** 2
+            by_name["centre"] = 1 / (1 + away)
+            for name, map_R in by_name.items():
+                positive_R = map_R.clip(min=0)
+                share = positive_R[inside_R].sum() / positive_R.sum()
+                rows.setdefault(name, []).append((inside_R[map_R.argmax()], share))
     print(f"{len(area)} objects; a region at random is inside {100 * np.mean(area):.0f} % of the time\n")
     print("| map | greatest region inside | share of the map inside |\n|---|---|---|")
     for name, values in rows.items():

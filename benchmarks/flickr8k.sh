@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and evaluates every row of docs/results.md on the Flickr8k benchmark; stop it at any moment, it goes on.
+# Trains and evaluates every row of docs/results.md on the Flickr8k benchmark. After a stop, the same command resumes it.
 #   bash benchmarks/flickr8k.sh && python benchmarks/flickr8k_table.py runs/flickr8k
 # It needs prepared/flickr8k, features/flickr8k-{7x7,14x14}-512 and vectors/glove.txt (docs/results.md makes them).
 set -euo pipefail
@@ -30,7 +30,7 @@ for seed in 0 1; do
     row published-M10 "$seed" flickr8k
     row published-M1 "$seed" flickr8k model.attentions=1
 done
-# Four times the regions, so four times the time: six epochs instead of forty.
+# Four times as many regions take four times as long: six epochs instead of forty.
 row published-M10-14x14 0 flickr8k regions=features/flickr8k-14x14-512 epochs=6
 row published-M10 2 flickr8k
 row published-M1 2 flickr8k model.attentions=1

@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-FIGURES = [(task, metric) for task in ("ZSL", "GZSL") for metric in ("F1@3", "F1@5", "mAP")]
+METRICS = [(task, metric) for task in ("ZSL", "GZSL") for metric in ("F1@3", "F1@5", "mAP")]
 
 
-def figure_of(evaluation: dict[str, Any], task: str, metric: str) -> float:
+def metric_of(evaluation: dict[str, Any], task: str, metric: str) -> float:
     """Return one metric of an evaluation under the rules `lesa`, in percent."""
     report = evaluation["reports"]["lesa"][task]
     return float(report["mean_average_precision"] if metric == "mAP" else report["f1"][metric.removeprefix("F1@")])
@@ -24,7 +24,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def minutes(run: Path) -> float:
-    """Return how long a run trained, validation included."""
+    """Return the training time of a run in minutes, with validation."""
     steps, seconds = 0, 0.0
     for line in read_log(run):
         seconds += (line["step"] - steps) / line["steps_per_second"]
@@ -33,20 +33,20 @@ def minutes(run: Path) -> float:
 
 
 def spread(values: list[float]) -> str:
-    """Return the mean and, of several values, the standard deviation."""
+    """Return the mean, and the standard deviation if there are several values."""
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def table(folder: Path) -> str:
     """Return a Markdown table with one row per setting."""
-    header = ["run", "seeds", *(f"{task} {metric}" for task, metric in FIGURES), "minutes"]
+    header = ["run", "seeds", *(f"{task} {metric}" for task, metric in METRICS), "minutes"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for setting in sorted(path for path in folder.iterdir() if path.is_dir()):
         runs = [path.parent for path in sorted(setting.glob("seed-*/evaluation.json"))]
         if not runs:
             continue
         evaluations = [json.loads((run / "evaluation.json").read_text()) for run in runs]
-        cells = [spread([figure_of(evaluated, *metric) for evaluated in evaluations]) for metric in FIGURES]
+        cells = [spread([metric_of(evaluated, *metric) for evaluated in evaluations]) for metric in METRICS]
         time = spread([minutes(run) for run in runs])
         lines.append("| " + " | ".join([setting.name, str(len(runs)), *cells, time]) + " |")
     return "\n".join(lines)
@@ -74,7 +74,7 @@ def draw_curves(folder: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Print the table; draw the curves where a file is given for them."""
+    """Print the table; draw the curves if a file is given for them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--curves", type=Path)

@@ -1,12 +1,12 @@
-"""`lesa score` at NUS-WIDE's size beside a loop over scikit-learn's average precision: time, memory, equality.
+"""Compare `lesa score` with a loop over scikit-learn's average precision, at NUS-WIDE's size: time, memory, equality.
 
     python benchmarks/score.py [--images 107859] [--labels 1006] [--folder DIR]
 
-Scores are made up (normal, single precision, some tied) and targets are +1, -1 and 0 (0.7 % present, 5 % not
-annotated). Each way runs in a fresh process that maps the same two files: ours is `lesa.evaluate` with all
-its metrics, the other one `sklearn.metrics.average_precision_score` label by label (the mean average precision alone).
-Then both run in turn in one process and the 1,006 average precisions are compared. Memory is a process's largest
-resident set, the mapped files included.
+Scores are random (normal, single precision, some tied), and targets are +1, -1 and 0 (0.7 % present, 5 % not
+annotated). Each program runs in a new process that maps the same two files. Ours is `lesa.evaluate` with all its
+metrics; the other one is `sklearn.metrics.average_precision_score`, label by label (only the mean average precision).
+Then both run in turn in one process, and the 1,006 average precisions are compared. Memory is the largest resident set
+of a process, with the mapped files.
 
 Prints a Markdown table.
 """
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 
 def make_files(folder: Path, images: int, labels: int) -> None:
-    """Write scores.npy and targets.npy, a block of rows at a time."""
+    """Write scores.npy and targets.npy, block by block."""
     rng = np.random.default_rng(0)
     shape = images, labels
     scores_NC = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)
@@ -47,14 +47,14 @@ def read(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
 
 
 def by_lesa(folder: Path) -> list[float | None]:
-    """Return each label's average precision by ours, in percent."""
+    """Return each label's average precision by `lesa`, in percent."""
     from lesa.evaluation.rules import evaluate
 
     return list(evaluate(*read(folder), "lesa", k=(3, 5)).average_precision_C)
 
 
 def by_scikit_learn(folder: Path) -> list[float | None]:
-    """Return each label's average precision by the loop that programs of this field write, in percent."""
+    """Return each label's average precision by the usual loop over scikit-learn, in percent."""
     from sklearn.metrics import average_precision_score
 
     scores_NC, targets_NC = read(folder)
@@ -70,7 +70,7 @@ WAYS = {"lesa": by_lesa, "scikit-learn": by_scikit_learn}
 
 
 def measure(way: str, folder: Path) -> None:
-    """Print seconds and largest resident set of one way, in this process."""
+    """Run one program in this process; print its seconds and the largest resident set."""
     start = time.perf_counter()
     WAYS[way](folder)
     seconds = time.perf_counter() - start
@@ -78,7 +78,7 @@ def measure(way: str, folder: Path) -> None:
 
 
 def compare(folder: Path) -> None:
-    """Run both ways in turn in this process and print the table."""
+    """Run both programs, each in a new process and then in turn in this one; print the table."""
     rows = []
     for way in WAYS:
         command = [sys.executable, __file__, "--measure", way, "--folder", str(folder)]
@@ -96,11 +96,11 @@ def compare(folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the files and compare, or measure one way in this process."""
+    """Make the files and compare, or measure one program in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=107_859)
     parser.add_argument("--labels", type=int, default=1_006)
-    parser.add_argument("--folder", type=Path, help="where the files are or go; a temporary folder if not given")
+    parser.add_argument("--folder", type=Path, help="folder of the files; a temporary folder if not given")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

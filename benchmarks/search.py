@@ -1,15 +1,14 @@
-"""A query with the vector index (extra `ann`) beside the exact scan: time, recall of the ten best photos.
+"""Compare queries with the vector index (extra `ann`) and with the exact scan: time, recall of the ten best photos.
 
     python benchmarks/search.py flickr8k.index [--photos 200000] [--queries 40]
 
-Codes are those of a real index. Where more photos are asked for than it has, further ones are made up: each code is a
-mixture, in random shares, of that code of two real photos, jittered by noise of a fifth of its length. Made-up photos
-lie between real ones; how real photos beyond these would lie is not known.
+The codes come from a real index. If --photos exceeds its size, artificial photos are added: each of their codes is a
+random mixture of the same code of two real photos, with noise of a fifth of its length. So artificial photos are
+between real ones; more real photos may be distributed differently.
 
-Queries are the first labels of the bundle, and as many photos of the index that are still there (`like`). Both ways
-answer each query in turn in one process, after each has answered once: what is measured is warm. Recall is the share of
-the exact scan's ten best photos that the vector index finds as well; its scores are the same, as it ranks by the same
-codes.
+Queries are the first labels of the bundle, and the same number of photos of the index that still exist (`like`). Both
+searches answer each query in turn in one process, after one query each as a warm-up. Recall is the share of the exact
+scan's ten best photos that the vector index also finds. Its scores are the same, because it ranks by the same codes.
 
 Prints a Markdown table: median (least - most) over the queries.
 """
@@ -33,8 +32,8 @@ from lesa.index.files import (
     drop_uncommitted,
     files_of,
     open_records,
-    read_manifest,
-    write_manifest,
+    read_index_manifest,
+    write_index_manifest,
 )
 from lesa.index.search import Hit, Index
 from lesa.index.update import update_neighbours
@@ -47,14 +46,14 @@ TOP = 10
 
 
 def make_index(real: Path, made: Path, photos: int, tagger: Tagger) -> None:
-    """Write an index of the real photos and made-up ones, `photos` in all, into an empty folder."""
-    about = read_manifest(real)
-    records = open_records(real, about, tagger.bundle.manifest)
-    codes, journal = files_of(made, about)
-    for file in files_of(real, about):
+    """Write an index of real and artificial photos, `photos` in total, into an empty folder."""
+    manifest = read_index_manifest(real)
+    records = open_records(real, manifest, tagger.bundle.manifest)
+    codes, journal = files_of(made, manifest)
+    for file in files_of(real, manifest):
         shutil.copy(file, made)
-    # What was not committed is not described by the counts.
-    drop_uncommitted(made, about)
+    # Without bytes that were not committed, which the counts do not include.
+    drop_uncommitted(made, manifest)
     random, rows = np.random.default_rng(0), len(records)
     with codes.open("ab") as codes_file, journal.open("a") as journal_file:
         while rows < photos:
@@ -63,11 +62,11 @@ def make_index(real: Path, made: Path, photos: int, tagger: Tagger) -> None:
             for row in range(rows, rows + len(block)):
                 journal_file.write(json.dumps(added_line(f"made/{row:08d}.jpg", (row, row), (224, 224))) + "\n")
             rows += len(block)
-    write_manifest(made, about | {"rows": rows, "journal": journal.stat().st_size})
+    write_index_manifest(made, manifest | {"rows": rows, "journal": journal.stat().st_size})
 
 
 def mixed(records: Records, photos: int, random: np.random.Generator) -> Records:
-    """Return made-up photos: codes between those of two real ones, as long as the first one's, with noise."""
+    """Return artificial photos: codes between those of two real photos, with noise, as long as the first codes."""
     one, other = records[random.integers(len(records), size=(2, photos))]
     one_BME, other_BME = (each["codes"] * each["scales"][:, :, None] for each in (one, other))
     share_B11 = random.random((photos, 1, 1), dtype=np.float32)
@@ -83,14 +82,14 @@ def mixed(records: Records, photos: int, random: np.random.Generator) -> Records
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds that the work took, and what it returned."""
+    """Return the time of the work in seconds, and its result."""
     start = time.perf_counter()
-    done = work()
-    return time.perf_counter() - start, done
+    result = work()
+    return time.perf_counter() - start, result
 
 
 def compare(exact: Callable[[str], list[Hit]], near: Callable[[str], list[Hit]], queries: list[str]) -> list[str]:
-    """Return cells of the table: exact seconds, seconds by the vector index, their ratio, recall."""
+    """Return cells of the table: time of the exact scan and of the vector index, their ratio, recall."""
     exact(queries[0]), near(queries[0])
     turns = [(timed(lambda q=query: exact(q)), timed(lambda q=query: near(q))) for query in queries]
     slow, quick = [a[0] for a, _ in turns], [b[0] for _, b in turns]
@@ -101,7 +100,7 @@ def compare(exact: Callable[[str], list[Hit]], near: Callable[[str], list[Hit]],
 
 
 def spaced(photos: list[str], most: int) -> list[str]:
-    """Return so many photos at most, evenly spaced."""
+    """Return at most `most` photos, evenly spaced."""
     return photos[:: max(1, len(photos) // most)][:most]
 
 
@@ -114,11 +113,11 @@ def spread(values: list[float], form: str) -> str:
 def main() -> None:
     """Make the index, build its vector index and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", type=Path, help="what `lesa index` wrote, of real photos")
-    parser.add_argument("--photos", type=int, default=0, help="photos with the made-up ones")
+    parser.add_argument("index", type=Path, help="an index of real photos, made with `lesa index`")
+    parser.add_argument("--photos", type=int, default=0, help="number of all photos, with the artificial ones")
     parser.add_argument("--queries", type=int, default=40)
     arguments = parser.parse_args()
-    tagger = Tagger(read_manifest(arguments.index)["bundle"])
+    tagger = Tagger(read_index_manifest(arguments.index)["bundle"])
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         make_index(arguments.index, made, arguments.photos, tagger)
@@ -126,14 +125,15 @@ def main() -> None:
         opening, exact = timed(lambda: Index(made, tagger, exact=True))
         near = Index(made, tagger)
         sizes = {file.suffix: file.stat().st_size / len(near) for file in made.iterdir()}
-        about = tagger.bundle.manifest
+        manifest = tagger.bundle.manifest
         print(
-            f"{len(near):,} photos x {about.attentions} codes x {about.vector_size} numbers; bytes per photo:", end=" "
+            f"{len(near):,} photos x {manifest.attentions} codes x {manifest.vector_size} numbers; bytes per photo:",
+            end=" ",
         )
         print(", ".join(f"{suffix} {size:,.0f}" for suffix, size in sizes.items()))
         print(f"vector index built in {building:.0f} s; index opened in {opening:.1f} s\n")
         print("| query | exact scan | vector index | ratio | recall at 10 |\n|---|---|---|---|---|")
-        words = list(about.names[: arguments.queries])
+        words = list(manifest.names[: arguments.queries])
         cells = compare(lambda q: exact.find(q, TOP), lambda q: near.find(q, TOP), words)
         print(f"| by words | {' | '.join(cells)} |")
         photos = [str(near.folder / hit.photo) for hit in exact.find(words[0], len(exact))]

@@ -1,15 +1,16 @@
-"""Precision at 10 of `lesa search` on captioned photos, beside chance.
+"""Precision at 10 of `lesa search` on photos with captions, compared with chance.
 
     lesa index Images --bundle flickr8k.lesa -o flickr8k.index
     python benchmarks/search_precision.py flickr8k.index Flickr8k.token.txt
 
 A photo is right if at least two of its captions mention the word in singular or plural; for a phrase, if two captions
-mention each of its words. Chance is the share of photos that are right. Training photos are found more easily, so the
-test photos alone (of the benchmark's split) are reported beside all photos.
+mention each of its words. Chance is the share of photos that are right. Training photos are found more easily, so there
+are columns for all photos and for the test photos of the benchmark's split.
 
-The queries were chosen from the captions, before any search: the twenty of NUS-WIDE's 81 concepts that most photos
-show, and the ten pairs of neighbouring words that two captions of most photos have, without function words and verbs.
-No training photo of the benchmark carries the twenty as labels; a star marks those that the bundle was trained on.
+The queries were chosen from the captions, before any search. The words are the twenty concepts of NUS-WIDE's 81 that
+most photos show. The phrases are the ten pairs of neighbouring words, without function words and verbs, that at least
+two captions mention for the most photos. In the benchmark the twenty words are unseen labels; a star marks queries that
+the bundle was trained on.
 
 Prints a Markdown table, in percent.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lesa.errors import LesaError
-from lesa.index.files import read_manifest
+from lesa.index.files import read_index_manifest
 from lesa.index.search import Index
 from lesa.labels import other_forms
 from lesa.learn.datasets.captions import AGREEING_CAPTIONS, Captions, read_captions
@@ -42,11 +43,11 @@ TOP = 10
 def main() -> None:
     """Search for each query and print how many of the best photos are right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", type=Path, help="what `lesa index` wrote")
-    parser.add_argument("captions", type=Path, help="a line `photo#number<TAB>caption` a caption")
-    parser.add_argument("--bundle", type=Path, help="where the bundle of the index is, if it moved")
+    parser.add_argument("index", type=Path, help="an index, made with `lesa index`")
+    parser.add_argument("captions", type=Path, help="one line `photo#number<TAB>caption` per caption")
+    parser.add_argument("--bundle", type=Path, help="the index's bundle, if it has moved")
     arguments = parser.parse_args()
-    tagger = Tagger(arguments.bundle or read_manifest(arguments.index)["bundle"])
+    tagger = Tagger(arguments.bundle or read_index_manifest(arguments.index)["bundle"])
     index, captions = Index(arguments.index, tagger), read_captions(arguments.captions)
     for title, queries in (("word", WORDS), ("phrase", PHRASES)):
         print(f"| {title} | P@10, all photos | chance | P@10, test photos | chance |\n|---|---|---|---|---|")
@@ -74,7 +75,7 @@ def print_rows(index: Index, tagger: Tagger, captions: dict[str, Captions], quer
 def is_right(captions: Captions, query: str) -> bool:
     """Whether at least two captions mention each word of the query, in singular or plural."""
     forms = [other_forms(word) | {word} for word in query.split()]
-    mention = [all(not each.isdisjoint(said) for each in forms) for said in captions.values()]
+    mention = [all(not each.isdisjoint(words) for each in forms) for words in captions.values()]
     return sum(mention) >= AGREEING_CAPTIONS
 
 

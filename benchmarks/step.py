@@ -1,12 +1,13 @@
-"""Time and memory of a training step beside the same floating-point work as bare matrix products.
+"""Time and memory of a training step, compared with the same floating-point work as plain matrix products.
 
     python benchmarks/step.py [--repeats 10] [--threads 2]
 
-A step is forward, the published loss, backward and RMSpropTF: 32 photos of 14 x 14 regions x 512, ten attentions,
-300-d vectors, the front on; 925 labels as NUS-WIDE has, and 7,186 as Open Images; ten of a photo's labels present, all
-others absent. The bare products are those of the front, W1, w2, the pooling, W and the label vectors, forward and for
-every gradient that the step needs. Step and products take turns in one process; the memory is how far a process's
-largest resident set grows from before the model and the batch are made, three steps long, in a fresh process.
+A step is forward, the published loss, backward and RMSpropTF: 32 photos with 14 x 14 regions of 512 features, ten
+attentions, vectors of 300 numbers, with the front; 925 labels as in NUS-WIDE, and 7,186 as in Open Images. Ten labels
+per photo are present, all others absent. The plain products are those of the front, W1, w2, the pooling, W and the
+label vectors, forward and for every gradient of the step. Step and products run in turn in one process. The memory is
+the growth of the largest resident set of a new process, from before the model and the batch are made to after three
+steps.
 
 Prints a Markdown table: median (least - most) of the repeats.
 """
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# PyTorch is imported by the measuring processes only: a child starts with its parent's largest resident set.
+# Only the measuring processes import PyTorch: a child process starts with its parent's largest resident set.
 
 B, R, D, M, E = 32, 196, 512, 10, 300
 CASES = {"NUS-WIDE": 925, "Open Images": 7186}
@@ -53,7 +54,7 @@ def training_step(labels: int) -> Callable[[], None]:
 
 
 def shapes_of_products(labels: int) -> list[tuple[int, int, int, int, bool, bool]]:
-    """Return the step's products: how many, rows, inner size, columns, and which factor needs a gradient."""
+    """Return the step's products: their number, rows, inner size, columns, and whether each factor needs a gradient."""
     return [
         (1, B * R, 4 * D, D, False, True),  # front: the 2 x 2 neighbourhoods of stored regions, and its kernel
         (1, B * R, D, D, True, True),  # W1
@@ -67,7 +68,7 @@ def shapes_of_products(labels: int) -> list[tuple[int, int, int, int, bool, bool
 
 
 def bare_products(labels: int) -> tuple[Callable[[], None], float]:
-    """Return a function that computes the products, and their work in units of 1e9 floating-point operations."""
+    """Return a function that computes the products, and their number of floating-point operations in units of 1e9."""
     import torch
 
     products = []
@@ -89,14 +90,14 @@ def bare_products(labels: int) -> tuple[Callable[[], None], float]:
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """Return how long the work takes."""
+    """Return the time of the work in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def measure_time(labels: int, repeats: int, threads: int | None) -> dict[str, Any]:
-    """Time step and products in turn, after two rounds of each that do not count."""
+    """Time step and products in turn, after two rounds of each as a warm-up."""
     import torch
 
     torch.set_num_threads(threads or torch.get_num_threads())
@@ -104,12 +105,12 @@ def measure_time(labels: int, repeats: int, threads: int | None) -> dict[str, An
     products, work = bare_products(labels)
     times = [(seconds(step), seconds(products)) for _ in range(repeats + 2)][2:]
     steps, bare = zip(*times, strict=True)
-    about = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
-    return {"steps": steps, "bare": bare, "work": work, "about": about}
+    setting = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
+    return {"steps": steps, "bare": bare, "work": work, "setting": setting}
 
 
 def measure_memory(labels: int, threads: int | None) -> float:
-    """Return the growth of the largest resident set in 1e6 bytes over building everything and three steps."""
+    """Return the growth of the largest resident set, in 1e6 bytes, while the model is made and takes three steps."""
     import torch
 
     import lesa.learn.losses
@@ -142,13 +143,13 @@ def spread(times: tuple[float, ...]) -> str:
 
 
 def row(name: str, labels: int, repeats: int, threads: int | None) -> tuple[str, str]:
-    """Measure one case: its row of the table, and what measured it."""
+    """Measure one case; return its row of the table, and the setting of the measurement."""
     timed = in_a_fresh_process(measure_time, labels, repeats, threads)
     memory = in_a_fresh_process(measure_memory, labels, threads)
     ratio = statistics.median(timed["steps"]) / statistics.median(timed["bare"])
     cells = [f"{name}, {labels:,} labels", spread(timed["steps"]), spread(timed["bare"])]
     cells += [f"{ratio:.2f}", f"{timed['work']:.1f}", f"{memory:.0f}"]
-    return f"| {' | '.join(cells)} |", timed["about"]
+    return f"| {' | '.join(cells)} |", timed["setting"]
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""What tagging costs: the install, the cold start, and photos per second beside the bare graph's.
+"""The cost of tagging: size of the installation, cold start, and photos per second compared with the graph alone.
 
     python -m venv /tmp/fresh && /tmp/fresh/bin/pip install . && /tmp/fresh/bin/python benchmarks/tagging.py PHOTOS
 
-Needs nothing but the installed package. The cold start is `lesa tag` on one photo in a new process, and `lesa --help`
-beside it. The graph alone runs on pixels that are decoded already, in turn with the whole way from file to tags.
+It needs only the installed package. The cold start is `lesa tag` on one photo in a new process; `lesa --help` is
+measured as well. The graph alone runs on decoded pixels, in turn with all steps from file to tags.
 """
 
 import statistics
@@ -26,14 +26,14 @@ ROUNDS, BATCH, STARTS = 5, 8, 7
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return the time of a call in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def installed() -> float:
-    """Return the size of what is installed in this environment, in MB, without pip."""
+    """Return the size of the packages in this environment, in MB, without pip."""
     folder = Path(sysconfig.get_paths()["purelib"])
     files = (path for path in folder.rglob("*") if path.is_file())
     return (
@@ -45,7 +45,7 @@ def main() -> None:
     """Measure on the photos of a folder."""
     folder = Path(sys.argv[1])
     photos = [folder / name for name in list_photos(folder)]
-    print(f"installed: {installed():.0f} MB, PyTorch: {'there' if find_spec('torch') else 'not there'}")
+    print(f"installed: {installed():.0f} MB, PyTorch: {'installed' if find_spec('torch') else 'not installed'}")
     program = str(Path(sys.executable).with_name("lesa"))
     for command in ([program, "--help"], [program, "tag", str(photos[0])]):
         start = partial(subprocess.run, command, capture_output=True, check=True)
@@ -70,8 +70,8 @@ def main() -> None:
     pairs = [(seconds(bare), seconds(whole)) for _ in range(ROUNDS)]
     ratios = sorted(whole_s / bare_s for bare_s, whole_s in pairs)
     rates = [len(photos) / statistics.median(times) for times in zip(*pairs, strict=True)]
-    print(f"{len(photos)} photos: graph {rates[0]:.0f} a second, from file to tags {rates[1]:.0f} a second")
-    print(f"time beside the graph's: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(f"{len(photos)} photos: graph {rates[0]:.0f} per second, from file to tags {rates[1]:.0f} per second")
+    print(f"time compared with the graph alone: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
+"""Backbones: VGG-19 against a computation by hand, Hugging Face models and graphs against PyTorch; wrong input."""
+
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +54,7 @@ PREPROCESSOR = {
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch) -> None:
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
@@ -66,8 +70,8 @@ def vgg_state() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def vgg_file(vgg_state, tmp_path_factory) -> Path:
-    # The classifier that the published file has too, smaller.
+def vgg_file(vgg_state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # With a classifier, like the published file, but smaller.
     path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
     torch.save(vgg_state | {"classifier.0.weight": torch.zeros(4, 4), "classifier.0.bias": torch.zeros(4)}, path)
     return path
@@ -99,7 +103,7 @@ def vgg_by_hand(pixels_CHW: np.ndarray, state: dict[str, torch.Tensor]) -> np.nd
     return values
 
 
-def test_vgg19_has_torchvisions_names_and_shapes():
+def test_vgg19_has_torchvisions_names_and_shapes() -> None:
     expected = {}
     for place, inside, out in TORCHVISION:
         expected[f"features.{place}.weight"] = (out, inside, 3, 3)
@@ -107,7 +111,7 @@ def test_vgg19_has_torchvisions_names_and_shapes():
     assert {name: tuple(value.shape) for name, value in VGG19().state_dict().items()} == expected
 
 
-def test_vgg19_is_the_network_computed_by_hand(vgg_file, vgg_state):
+def test_vgg19_is_the_network_computed_by_hand(vgg_file: Path, vgg_state: dict[str, torch.Tensor]) -> None:
     backbone = load_backbone("vgg19", weights=vgg_file)
     pixels = np.random.default_rng(0).uniform(-100, 100, (3, 32, 48)).astype(np.float32)
     with torch.inference_mode():
@@ -116,7 +120,7 @@ def test_vgg19_is_the_network_computed_by_hand(vgg_file, vgg_state):
     np.testing.assert_allclose(regions_RD, expected_RD, rtol=1e-4, atol=1e-5 * np.abs(expected_RD).max())
 
 
-def test_vgg19_says_what_it_is(vgg_file):
+def test_vgg19_says_what_it_is(vgg_file: Path) -> None:
     backbone = load_backbone("vgg19", weights=vgg_file)
     assert (backbone.grid, backbone.size, backbone.weights) == ((14, 14), 512, str(vgg_file))
     settings = backbone.preprocessing
@@ -127,7 +131,9 @@ def test_vgg19_says_what_it_is(vgg_file):
     assert load_backbone("vgg19", {}, vgg_file, fit="squash").preprocessing.fit == "squash"
 
 
-def test_vgg19_loads_safetensors_and_slims_variables_alike(vgg_file, vgg_state, tmp_path, monkeypatch):
+def test_vgg19_loads_safetensors_and_slims_variables_alike(
+    vgg_file: Path, vgg_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_file(vgg_state, tmp_path / "vgg19.safetensors")
     variables = {"vgg_19/fc8/biases": np.zeros(3, np.float32), "global_step": np.int64(1)}
     for (place, _, _), name in zip(TORCHVISION, SLIM, strict=True):
@@ -135,19 +141,19 @@ def test_vgg19_loads_safetensors_and_slims_variables_alike(vgg_file, vgg_state, 
         # Output, input, row, column -> row, column, input, output.
         variables[f"vgg_19/{name}/weights"] = np.ascontiguousarray(np.moveaxis(kernel, (2, 3, 1, 0), (0, 1, 2, 3)))
         variables[f"vgg_19/{name}/biases"] = vgg_state[f"features.{place}.bias"].numpy()
-    # How checkpoints are read is tested on TensorFlow's own files in test_checkpoint.py.
+    # test_checkpoint.py tests the reading of TensorFlow's own files.
     monkeypatch.setattr(vgg19, "read_checkpoint", lambda prefix: variables)
     expected = load_backbone("vgg19", weights=vgg_file).fingerprint()
     assert load_backbone("vgg19", weights=tmp_path / "vgg19.safetensors").fingerprint() == expected
     assert load_backbone("vgg19", weights=tmp_path / "vgg_19.ckpt").fingerprint() == expected
 
 
-def test_vgg19_without_weights_says_where_they_come_from():
+def test_vgg19_without_weights_says_where_they_come_from() -> None:
     with pytest.raises(LesaError, match=r"vgg19-dcbb9e9d\.pth.*TF-slim"):
         load_backbone("vgg19")
 
 
-def test_weights_of_another_network_are_named(vgg_state, tmp_path):
+def test_weights_of_another_network_are_named(vgg_state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     with pytest.raises(LesaError, match=r"a\.safetensors is not VGG-19: features\.0\.weight is \(2, 2\), expected"):
         load_backbone("vgg19", weights=tmp_path / "a.safetensors")
@@ -158,12 +164,12 @@ def test_weights_of_another_network_are_named(vgg_state, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gone.pth", "gone.safetensors", "gone"])
-def test_missing_weights_are_named(tmp_path, name):
+def test_missing_weights_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(LesaError, match="gone"):
         load_backbone("vgg19", weights=tmp_path / name)
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path):
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": Path("x")}, tmp_path / "evil.pth")
     with pytest.raises(LesaError, match=r"evil\.pth hold more than tensors"):
         load_backbone("vgg19", weights=tmp_path / "evil.pth")
@@ -182,7 +188,9 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
         ("vgg19", {}, "stretch", "fit is 'stretch'; expected crop or squash"),
     ],
 )
-def test_a_wrong_word_is_answered_with_what_there_is(spec, options, fit, message):
+def test_a_wrong_word_is_answered_with_what_there_is(
+    spec: str, options: dict[str, str | int], fit: str | None, message: str
+) -> None:
     with pytest.raises(LesaError, match=message):
         load_backbone(spec, options, fit=fit)
 
@@ -201,8 +209,8 @@ VIT = {
 TEXT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
 
 
-def small_models() -> dict[str, tuple]:
-    """Kind -> (maker of the saved model, tokens in front of the patches)."""
+def small_models() -> dict[str, tuple[Callable[[], nn.Module], int]]:
+    """Kind -> (function that makes the model, number of tokens before the patches)."""
     from transformers import (
         CLIPConfig,
         CLIPModel,
@@ -234,12 +242,12 @@ def small_models() -> dict[str, tuple]:
             lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**VIT, num_register_tokens=3)),
             4,
         ),
-        # Trained at one size, used at another: positions are interpolated.
+        # Trained with one size, used with another: positions are interpolated.
         "dinov2 of another size": (lambda: Dinov2Model(Dinov2Config(**VIT | {"image_size": 48})), 1),
     }
 
 
-def save_model(model: nn.Module, folder: Path, **settings) -> Path:
+def save_model(model: nn.Module, folder: Path, **settings: Any) -> Path:
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | settings))
     return folder
@@ -255,7 +263,7 @@ def own_output(kind: str, model: nn.Module, pixels: torch.Tensor) -> torch.Tenso
 
 
 @pytest.mark.parametrize("kind", list(small_models()))
-def test_patch_tokens_come_without_class_and_register_tokens(kind, tmp_path):
+def test_patch_tokens_come_without_class_and_register_tokens(kind: str, tmp_path: Path) -> None:
     make, prefix = small_models()[kind]
     torch.manual_seed(0)
     model = make().eval()
@@ -270,7 +278,7 @@ def test_patch_tokens_come_without_class_and_register_tokens(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["vit", "clip", "siglip", "dinov2 with registers", "dinov2 of another size"])
-def test_transformers_run_as_graphs(kind, tmp_path):
+def test_transformers_run_as_graphs(kind: str, tmp_path: Path) -> None:
     backbone = load_backbone(f"hf:{save_model(small_models()[kind][0](), tmp_path)}")
     pixels = random_pixels(backbone.preprocessing, 5)
     with torch.inference_mode():
@@ -284,7 +292,7 @@ def small_cnn() -> nn.Module:
     return ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic"))
 
 
-def test_a_cnn_map_becomes_regions_row_by_row(tmp_path):
+def test_a_cnn_map_becomes_regions_row_by_row(tmp_path: Path) -> None:
     model = small_cnn().eval()
     backbone = load_backbone(f"hf:{save_model(model, tmp_path)}")
     pixels = torch.from_numpy(random_pixels(backbone.preprocessing, 2))
@@ -300,7 +308,7 @@ def test_a_cnn_map_becomes_regions_row_by_row(tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("options", "grid"), [({}, (7, 7)), ({"output_stride": 16}, (14, 14))])
-def test_mobilenet_v2_gives_its_last_map(shared, options, grid):
+def test_mobilenet_v2_gives_its_last_map(shared: Path, options: dict[str, str | int], grid: tuple[int, int]) -> None:
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -316,7 +324,7 @@ def test_mobilenet_v2_gives_its_last_map(shared, options, grid):
     np.testing.assert_allclose(run_on(backbone)(pixels), expected_BRD, atol=6e-4)
 
 
-def test_loading_says_nothing(tmp_path, capfd):
+def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
     save_model(ViTForImageClassification(ViTConfig(**VIT)), tmp_path)
@@ -325,7 +333,7 @@ def test_loading_says_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_that_lacks_weights_is_refused(tmp_path):
+def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     save_model(small_cnn(), tmp_path)
@@ -336,7 +344,7 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path):
         load_backbone(f"hf:{tmp_path}")
 
 
-def test_a_model_that_cannot_be_had_is_named(tmp_path):
+def test_a_model_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     with pytest.raises(LesaError, match=r"hf:.* cannot be loaded"):
         load_backbone(f"hf:{tmp_path}")
     with pytest.raises(LesaError, match="hf:no/such/folder cannot be loaded"):
@@ -345,25 +353,25 @@ def test_a_model_that_cannot_be_had_is_named(tmp_path):
         load_backbone("hf:")
 
 
-def test_damaged_weights_are_named(tmp_path):
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
     save_model(small_cnn(), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(LesaError, match=r"hf:.* cannot be loaded"):
         load_backbone(f"hf:{tmp_path}")
 
 
-def test_an_unknown_option_of_a_model_is_answered_with_what_was_meant(tmp_path):
+def test_an_unknown_option_of_a_model_is_answered_with_what_was_meant(tmp_path: Path) -> None:
     save_model(small_cnn(), tmp_path)
     with pytest.raises(LesaError, match="no option 'depth'; did you mean 'depths'"):
         load_backbone(f"hf:{tmp_path}", {"depth": 3})
 
 
-def test_weights_beside_a_hugging_face_model_are_refused(tmp_path):
-    with pytest.raises(LesaError, match="bring their own weights"):
+def test_weights_beside_a_hugging_face_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LesaError, match="has its own weights"):
         load_backbone("hf:x", weights=tmp_path)
 
 
-def test_a_size_that_the_model_does_not_take_is_refused(tmp_path):
+def test_a_size_that_the_model_does_not_take_is_refused(tmp_path: Path) -> None:
     make, _ = small_models()["vit"]
     save_model(make(), tmp_path, size={"height": 48, "width": 48})
     with pytest.raises(LesaError, match="does not take photos of 48 x 48"):
@@ -382,19 +390,23 @@ def test_a_size_that_the_model_does_not_take_is_refused(tmp_path):
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, ("squash", 384, 384)),
     ],
 )
-def test_hugging_face_sizes_are_understood(settings, expected):
-    found = read_preprocessing(PREPROCESSOR | settings, "model")
-    assert (found.fit, found.short_side, found.size) == expected
-    assert (found.mean, found.std, found.resample) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic")
+def test_hugging_face_sizes_are_understood(settings: dict[str, Any], expected: tuple[str, int, int]) -> None:
+    made = read_preprocessing(PREPROCESSOR | settings, "model")
+    assert (made.fit, made.short_side, made.size) == expected
+    assert (made.mean, made.std, made.resample) == (
+        (0.5, 0.4, 0.3),
+        (0.2, 0.3, 0.4),
+        "bicubic",
+    )
 
 
-def test_steps_that_a_processor_leaves_out_are_left_out():
-    found = read_preprocessing(PREPROCESSOR | {"do_rescale": False, "do_normalize": False}, "model")
-    assert (found.scale, found.mean, found.std) == (1.0, (0, 0, 0), (1, 1, 1))
+def test_steps_that_a_processor_leaves_out_are_left_out() -> None:
+    made = read_preprocessing(PREPROCESSOR | {"do_rescale": False, "do_normalize": False}, "model")
+    assert (made.scale, made.mean, made.std) == (1.0, (0, 0, 0), (1, 1, 1))
 
 
 @pytest.mark.parametrize("settings", [{"size": {"height": 30, "width": 40}}, {"resample": 9}, {"image_mean": None}])
-def test_a_processor_that_is_not_understood_is_named(settings):
+def test_a_processor_that_is_not_understood_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(LesaError, match=r"model: its preprocessor_config\.json is not understood"):
         read_preprocessing(PREPROCESSOR | settings, "model")
 
@@ -417,7 +429,7 @@ def tiny() -> Backbone:
     return Backbone("tiny", Tiny().eval(), (2, 2), 5, settings, {})
 
 
-def test_a_graph_is_exported_once_and_takes_any_batch(monkeypatch, tmp_path):
+def test_a_graph_is_exported_once_and_takes_any_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path))
     backbone = tiny()
     first = run_on(backbone)
@@ -430,14 +442,14 @@ def test_a_graph_is_exported_once_and_takes_any_batch(monkeypatch, tmp_path):
         np.testing.assert_allclose(first(pixels), tiny().module(torch.from_numpy(pixels)).detach().numpy(), atol=1e-6)
 
 
-def test_pytorch_and_the_graph_agree():
+def test_pytorch_and_the_graph_agree() -> None:
     backbone = tiny()
     pixels = random_pixels(backbone.preprocessing, 4)
     on_pytorch = graphs._on_pytorch(backbone.module, "cpu")
     np.testing.assert_allclose(run_on(backbone)(pixels), on_pytorch(pixels), atol=1e-6)
 
 
-def test_other_weights_make_another_graph():
+def test_other_weights_make_another_graph() -> None:
     backbone = tiny()
     before = graph_path(backbone)
     with torch.no_grad():
@@ -445,7 +457,9 @@ def test_other_weights_make_another_graph():
     assert graph_path(backbone) != before
 
 
-def test_a_graph_that_differs_from_pytorch_is_refused_and_not_kept(monkeypatch, tmp_path):
+def test_a_graph_that_differs_from_pytorch_is_refused_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path))
     backbone = tiny()
     path = graph_path(backbone)
@@ -460,7 +474,7 @@ def test_a_graph_that_differs_from_pytorch_is_refused_and_not_kept(monkeypatch, 
     assert list((tmp_path / "graphs").iterdir()) == [path]
 
 
-def test_a_damaged_graph_says_what_to_do(monkeypatch, tmp_path):
+def test_a_damaged_graph_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path))
     path = graph_path(tiny())
     path.parent.mkdir()
@@ -469,13 +483,15 @@ def test_a_damaged_graph_says_what_to_do(monkeypatch, tmp_path):
         run_on(tiny())
 
 
-def test_exporting_says_nothing(monkeypatch, tmp_path, capfd):
+def test_exporting_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path))
     run_on(tiny())
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_network_that_cannot_be_exported_is_named(monkeypatch, tmp_path):
+def test_a_network_that_cannot_be_exported_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Branching(Tiny):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return super().forward(pixels) * (1 if pixels.sum() > 0 else 2)
@@ -487,6 +503,6 @@ def test_a_network_that_cannot_be_exported_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
-def test_a_device_that_is_not_there_is_named(device):
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(LesaError, match=f"device '{device}' cannot be used"):
         run_on(tiny(), device)

@@ -1,4 +1,4 @@
-"""Probabilities from scores: the fit against scikit-learn, the metrics against hand-worked values, few and odd data."""
+"""Probabilities from scores: the fit against scikit-learn, the metrics against values by hand, unusual data."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ SLOPE, LEVEL, BIAS, SEEN = 1.3, -0.6, -2.0, -0.8
 
 
 def made_up(photos: int = 200, labels: int = 40, own: float = 0.0, seed: int = 0) -> Labelled:
-    """Labels that are present with exactly the probability that a map gives; a third of them is unseen."""
+    """Scored photos whose labels are present with exactly the probabilities of a map; a third is unseen."""
     random = np.random.default_rng(seed)
     seen_C = np.arange(labels) >= labels // 3
     offsets_N = random.normal(0.5, 0.7, photos)
@@ -87,7 +87,7 @@ def test_the_shared_map_and_the_labels_biases_are_found_again() -> None:
     assert (
         with_own.report["after"]["all"]["log_loss"] < fit_calibration(labelled, ()).report["after"]["all"]["log_loss"]
     )
-    # Each label as often as its probabilities say.
+    # Each label is present as often as its mean probability.
     biases_C = with_own.biases(labelled.names, labelled.seen_C.tolist())
     p_NC = expit(with_own.slope * labelled.scores_NC + with_own.photo_factor * labelled.offsets_N[:, None] + biases_C)
     np.testing.assert_allclose(p_NC.mean(axis=0), (labelled.targets_NC > 0).mean(axis=0), atol=0.005)
@@ -154,7 +154,7 @@ def test_data_that_say_nothing_are_refused() -> None:
 
 
 def test_what_is_reported_and_chosen_is_of_photos_that_were_held_out() -> None:
-    # With twelve photos a free bias for each label fits the photos better, and others worse.
+    # With twelve photos a free bias for each label fits these photos better, and other photos worse.
     labelled = made_up(12)
     made = fit_calibration(labelled, (0.01,))
     assert made.labels == {}
@@ -180,7 +180,7 @@ def test_the_calibration_error_is_the_textbooks(probabilities: list[float], data
 
 
 def test_the_calibration_error_of_hand_worked_bins() -> None:
-    # Two bins: (0.61 + 0.63) / 2 against 1 of 2 present, twice; 0.05 against none of one.
+    # Two bins: (0.61 + 0.63) / 2 and 1 of 2 present, twice; 0.05 and 0 of 1 present.
     p_P = np.array([0.61, 0.63, 0.05])
     assert calibration_error(p_P, np.array([True, False, False])) == pytest.approx((2 * 0.12 + 0.05) / 3)
     assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
@@ -199,9 +199,9 @@ def test_the_other_figures_are_scikit_learns_and_the_protocols() -> None:
     labelled.targets_NC[::5, ::2] = 0
     known_NC = labelled.targets_NC != 0
     p_P, present_P = expit(labelled.scores_NC[known_NC]), labelled.targets_NC[known_NC] > 0
-    found = reliability(labelled.scores_NC, labelled.targets_NC)
-    assert found.brier == pytest.approx(brier_score_loss(present_P, p_P))
-    assert found.log_loss == pytest.approx(log_loss(present_P, p_P))
+    measured = reliability(labelled.scores_NC, labelled.targets_NC)
+    assert measured.brier == pytest.approx(brier_score_loss(present_P, p_P))
+    assert measured.log_loss == pytest.approx(log_loss(present_P, p_P))
     report = evaluate(labelled.scores_NC, labelled.targets_NC, "lesa", k=(3,))
     assert f1_at(labelled.scores_NC, labelled.targets_NC) == pytest.approx(report.f1[3], abs=1e-3)
 

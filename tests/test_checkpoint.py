@@ -1,4 +1,4 @@
-"""Checkpoints that TensorFlow wrote (tools/make_tensorflow_checkpoints.py), read without it: V2 and V1 (`..._1`)."""
+"""Checkpoints of TensorFlow (tools/make_tensorflow_checkpoints.py), V2 and V1 (`..._1`), are read without it."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from lesa.learn.tensorflow import checkpoint
 from lesa.learn.tensorflow.checkpoint import crc32c, masked_crc32c, read_checkpoint
 
 FOLDER = Path(__file__).parent / "data" / "tensorflow"
-# Checkpoints that share another's values.
+# Checkpoints with the same values as another one.
 VALUES = {"vgg_19_1": "vgg_19"}
 Variables = dict[str, np.ndarray]
 
@@ -35,7 +35,7 @@ def authors() -> Variables:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """The prefix of a checkpoint that a test may spoil."""
+    """The prefix of a copied checkpoint, which a test may damage."""
     for file in FOLDER.glob("lesa.*"):
         shutil.copy(file, tmp_path)
     return tmp_path / "lesa"
@@ -100,11 +100,11 @@ def test_a_missing_shard_is_named(copied: Path) -> None:
         read_checkpoint(copied)
 
 
-@pytest.mark.parametrize("kept", [0, 1000, -1])
-def test_a_cut_shard_is_named(copied: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 1000, -1])
+def test_a_cut_shard_is_named(copied: Path, length: int) -> None:
     shard = Path(f"{copied}.data-00000-of-00001")
-    shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(LesaError, match=r"lesa\.data-00000-of-00001 is cut"):
+    shard.write_bytes(shard.read_bytes()[:length])
+    with pytest.raises(LesaError, match=r"lesa\.data-00000-of-00001 is incomplete"):
         read_checkpoint(copied)
 
 
@@ -117,10 +117,10 @@ def test_a_changed_bit_of_a_shard_is_found(copied: Path) -> None:
         read_checkpoint(copied)
 
 
-@pytest.mark.parametrize("kept", [0, 20, 48, 400, -1])
-def test_a_cut_index_is_named(copied: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 20, 48, 400, -1])
+def test_a_cut_index_is_named(copied: Path, length: int) -> None:
     index = Path(f"{copied}.index")
-    index.write_bytes(index.read_bytes()[:kept])
+    index.write_bytes(index.read_bytes()[:length])
     with pytest.raises(LesaError, match=r"lesa\.index is damaged"):
         read_checkpoint(copied)
 
@@ -137,18 +137,18 @@ def test_a_changed_byte_of_the_index_is_found_or_changes_nothing(copied: Path, a
             continue
         unnoticed.add(at - len(content))
         assert all(np.array_equal(read[name], array) for name, array in authors.items())
-    # An empty block that nobody needs (13 bytes), its place and the padding at the end are all that may change.
+    # Only an unused empty block (13 bytes), its place and the padding at the end may change.
     assert len(unnoticed) < 55
 
 
 def reseal(block: bytes, compression: int = 0) -> bytes:
-    """A block with its trailer, as a program would write it that means what it writes."""
+    """A block with a trailer whose checksum is right."""
     tail = bytes([compression])
     return block + tail + masked_crc32c(np.frombuffer(block + tail, np.uint8)).to_bytes(4, "little")
 
 
 def write_index(path: Path, entries: dict[bytes, bytes], compression: int = 0) -> None:
-    """A table of one block, for what TensorFlow does not write on this machine."""
+    """Write a table of one block, for forms that TensorFlow does not write by itself."""
 
     def block(pairs: dict[bytes, bytes]) -> bytes:
         body = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in pairs.items())
@@ -166,7 +166,7 @@ def write_index(path: Path, entries: dict[bytes, bytes], compression: int = 0) -
 
 @pytest.fixture
 def version_1(tmp_path: Path) -> Path:
-    """A V1 checkpoint under its published name, which a test may spoil."""
+    """A copied V1 checkpoint under its published name, which a test may damage."""
     return Path(shutil.copy(FOLDER / "vgg_19_1", tmp_path / "vgg_19.ckpt"))
 
 
@@ -186,9 +186,9 @@ def test_arrays_of_version_1_are_their_own(version_1: Path) -> None:
         assert array.flags.aligned
 
 
-@pytest.mark.parametrize("kept", [0, 20, 48, 4000, -1])
-def test_a_cut_file_of_version_1_is_named(version_1: Path, kept: int) -> None:
-    version_1.write_bytes(version_1.read_bytes()[:kept])
+@pytest.mark.parametrize("length", [0, 20, 48, 4000, -1])
+def test_a_cut_file_of_version_1_is_named(version_1: Path, length: int) -> None:
+    version_1.write_bytes(version_1.read_bytes()[:length])
     with pytest.raises(LesaError, match=r"vgg_19\.ckpt is damaged"):
         read_checkpoint(version_1)
 
@@ -204,13 +204,13 @@ def test_a_changed_byte_of_version_1_is_found_or_changes_nothing(version_1: Path
             continue
         unnoticed.add(at)
         assert all(np.array_equal(read[name], array) for name, array in stored.items())
-    # As in an index: an empty block, its place and padding, all at the end.
+    # As in an index, only the end may change: an empty block, its place and padding.
     assert len(unnoticed) < 55
     assert min(unnoticed) > len(content) - 100
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A field of a protocol buffer that holds bytes."""
+    """A field with bytes of a protocol buffer."""
     return bytes([number << 3 | 2, len(content)]) + content
 
 

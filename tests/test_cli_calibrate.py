@@ -1,4 +1,4 @@
-"""`lesa calibrate` and the calibrated bundle: from a file of labels to probabilities; what was changed is refused."""
+"""`lesa calibrate` and the calibrated bundle: from a file of labels to probabilities; a changed bundle is refused."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def known(collection: Path) -> dict[str, list[str]]:
-    """Labels of the photos. The small model has learned little: they are its own two best, but for every fourth."""
+    """Labels of the photos: the model's two best tags, for every fourth photo the next two."""
     tagger, labels = Tagger(collection / "small.lesa"), {}
     for n, photo in enumerate(list_photos(collection / "photos")):
         names = [tag.label for tag in tagger.tag(collection / "photos" / photo)]
@@ -77,11 +77,11 @@ def test_a_calibrated_bundle_is_the_bundle_with_a_calibration(
     assert bundle.calibration == made
     assert (bundle.manifest, bundle.graph, bundle.card) == (plain.manifest, plain.graph, plain.card)
     np.testing.assert_array_equal(bundle.vectors_CE, plain.vectors_CE)
-    # Codes and scores are the same: an index of the one is an index of the other.
+    # Codes and scores are the same: both bundles can use the same index.
     assert bundle.fingerprint == plain.fingerprint
     update_index(tmp_path / "index", collection / "photos", Tagger(collection / "small.lesa"))
     assert len(Index(tmp_path / "index", Tagger(calibrated))) == 24
-    # Once more, and from a folder: nothing is left of the calibration before.
+    # Once more, from a folder: the new calibration replaces the earlier one.
     with zipfile.ZipFile(calibrated) as archive:
         archive.extractall(tmp_path / "folder")
     other = Calibration(2.0, 0.0, 0.0, 0.0, {}, 0.5, {})
@@ -102,14 +102,14 @@ def test_a_calibration_that_is_none_is_refused(calibrated: Path, tmp_path: Path,
 
     with zipfile.ZipFile(calibrated) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    about = json.loads(members[MANIFEST])
-    assert set(about["members"]) == {GRAPH, LABELS, CARD, CALIBRATION}
+    manifest = json.loads(members[MANIFEST])
+    assert set(manifest["members"]) == {GRAPH, LABELS, CARD, CALIBRATION}
     changed = members | {CALIBRATION: content}
     with pytest.raises(LesaError, match=r"calibration\.json is not what the manifest says"):
         open_bundle(pack(tmp_path / "a.lesa", changed))
-    about["members"][CALIBRATION] = hashlib.sha256(content).hexdigest()
+    manifest["members"][CALIBRATION] = hashlib.sha256(content).hexdigest()
     with pytest.raises(LesaError, match=r"b\.lesa: calibration\.json cannot be read"):
-        open_bundle(pack(tmp_path / "b.lesa", changed | {MANIFEST: json.dumps(about).encode()}))
+        open_bundle(pack(tmp_path / "b.lesa", changed | {MANIFEST: json.dumps(manifest).encode()}))
     with pytest.raises(LesaError, match=r"has no calibration\.json"):
         open_bundle(pack(tmp_path / "c.lesa", {name: each for name, each in members.items() if name != CALIBRATION}))
 
@@ -137,9 +137,9 @@ def test_probabilities_are_the_maps_of_score_and_level(
         logit = 0.8 * tag.score - 0.4 * level - 1.0 - 0.3 * tag.seen + own
         assert tag.probability == pytest.approx(expit(logit), rel=1e-5)
         assert (tag.score, tag.seen, tag.box) == (plain[tag.label].score, plain[tag.label].seen, plain[tag.label].box)
-    found = [tag.probability for tag in tags if tag.probability is not None]
-    assert found == sorted(found, reverse=True)
-    limit = found[3]
+    probabilities = [tag.probability for tag in tags if tag.probability is not None]
+    assert probabilities == sorted(probabilities, reverse=True)
+    limit = probabilities[3]
     chosen = Tagger(calibrated).tag(photo, [*NAMES, "moon", "Cat"], top=None, threshold=limit)
     assert [tag.label for tag in chosen] == [tag.label for tag in tags if (tag.probability or 0) >= limit]
 
@@ -191,16 +191,16 @@ def test_labelled_photos_make_a_calibrated_bundle(
     assert "threshold of `lesa tag`: probability 0." in report
 
     assert lesa(*command) == 0
-    found = open_bundle(tmp_path / "my-calibrated.lesa").calibration
-    assert found is not None
-    assert f"{found.report['after']['all']['ece']:.2%}" in capsys.readouterr().out
-    assert found.report["after"]["all"]["log_loss"] < found.report["before"]["all"]["log_loss"]
+    fitted = open_bundle(tmp_path / "my-calibrated.lesa").calibration
+    assert fitted is not None
+    assert f"{fitted.report['after']['all']['ece']:.2%}" in capsys.readouterr().out
+    assert fitted.report["after"]["all"]["log_loss"] < fitted.report["before"]["all"]["log_loss"]
     assert bundle.read_bytes() == (collection / "small.lesa").read_bytes()
 
     assert lesa(*command) == 2
     assert "exists: name another file with -o, or say --force" in capsys.readouterr().err
     assert lesa(*command, "--force", "-o", bundle) == 0
-    assert open_bundle(bundle).calibration == found
+    assert open_bundle(bundle).calibration == fitted
 
 
 def test_before_is_what_the_bundle_says_already(
@@ -235,7 +235,7 @@ def test_a_prepared_data_set_is_labelled_photos_too(
 def test_what_rows_say_and_do_not_say(
     collection: Path, tmp_path: Path, lesa: Lesa, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # They say of two labels that they are present, and of all others but `animal` that they are absent.
+    # In each row two labels are present, all others are absent, and `animal` is not mentioned.
     rows = [
         {"photo": photo, "labels": [label.title() for label in labels], "absent": [*set(NAMES) - {*labels, "animal"}]}
         for photo, labels in known(collection).items()
@@ -246,10 +246,10 @@ def test_what_rows_say_and_do_not_say(
     assert lesa(*command, *photos, "-o", tmp_path / "a.lesa") == 0
     printed = capsys.readouterr()
     assert "gone.jpg does not exist" in printed.err
-    found = open_bundle(tmp_path / "a.lesa").calibration
-    assert found is not None
-    assert (found.report["photos"], found.report["present_labels_per_photo"]) == (24, 2.0)
-    assert set(found.labels) <= set(NAMES)
+    fitted = open_bundle(tmp_path / "a.lesa").calibration
+    assert fitted is not None
+    assert (fitted.report["photos"], fitted.report["present_labels_per_photo"]) == (24, 2.0)
+    assert set(fitted.labels) <= set(NAMES)
 
     (tmp_path / "words.txt").write_text("CAT\ncat\nred car\n")
     assert lesa(*command, *photos, "--dry-run", "--labels", tmp_path / "words.txt") == 2

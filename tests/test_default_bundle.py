@@ -1,4 +1,4 @@
-"""The bundle in the package: it tags, searches and composes with nothing else, and says what it is."""
+"""The bundle in the package: it tags, searches and composes phrases without other files, and has a model card."""
 
 # Lists of words are easier to read without quotes.
 # ruff: noqa: SIM905
@@ -16,7 +16,7 @@ from lesa.cli.search import search
 from lesa.cli.tag import tag
 from lesa.errors import LesaError
 from lesa.images import open_photo
-from lesa.index.files import read_manifest
+from lesa.index.files import read_index_manifest
 from lesa.tagger import Tagger
 
 EVERYDAY = (
@@ -84,7 +84,7 @@ def test_an_index_finds_it_again(photos: Path, tmp_path: Path, capsys: pytest.Ca
     for name in ("chelsea.png", "rocket.jpg", "coffee.png"):
         open_photo(photos / name).save(tmp_path / "photos" / f"{Path(name).stem}.jpg")
     index.main([str(tmp_path / "photos"), "-o", str(tmp_path / "index")], standalone_mode=False)
-    assert read_manifest(tmp_path / "index")["bundle"] == "default"
+    assert read_index_manifest(tmp_path / "index")["bundle"] == "default"
     capsys.readouterr()
     search.main([str(tmp_path / "index"), "cat", "--format", "jsonl"], standalone_mode=False)
     assert Path(json.loads(capsys.readouterr().out.splitlines()[0])["photo"]).stem == "chelsea"

@@ -1,3 +1,5 @@
+"""The region store: its rows equal PyTorch's output, also after interruptions; wrong values and folders are refused."""
+
 import json
 import subprocess
 import sys
@@ -13,13 +15,19 @@ from torch import nn
 
 from lesa.errors import LesaError
 from lesa.images import Preprocessing, list_photos, open_photo, to_pixels
-from lesa.learn.regions import store as features
+from lesa.learn.regions import store as region_store
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.extract import Summary, extract
-from lesa.learn.regions.store import RegionStore, StoreWriter, read_manifest
+from lesa.learn.regions.store import RegionStore, StoreWriter, read_store_manifest
 
 PLAIN = Preprocessing("squash", 8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1 / 255, "bilinear")
-ABOUT = {"backbone": {"spec": "test"}, "preprocessing": PLAIN.to_dict(), "grid": (1, 2), "size": 3, "projection": None}
+MANIFEST = {
+    "backbone": {"spec": "test"},
+    "preprocessing": PLAIN.to_dict(),
+    "grid": (1, 2),
+    "size": 3,
+    "projection": None,
+}
 
 
 class Tiny(nn.Module):
@@ -33,19 +41,19 @@ class Tiny(nn.Module):
         return (self.convolution(pixels) * self.scale).flatten(2).transpose(1, 2)
 
 
-def tiny(scale: float = 1.0, **options) -> Backbone:
+def tiny(scale: float = 1.0, **options: str | int) -> Backbone:
     return Backbone("tiny", Tiny(scale).eval(), (2, 2), 5, PLAIN, options)
 
 
 @pytest.fixture(autouse=True)
-def small_shards(tmp_path_factory, monkeypatch) -> None:
+def small_shards(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(features, "PHOTOS_PER_SHARD", 4)
+    monkeypatch.setattr(region_store, "PHOTOS_PER_SHARD", 4)
 
 
 @pytest.fixture
-def photos(tmp_path) -> Path:
-    """Eleven photos, of which the fourth and the last are none."""
+def photos(tmp_path: Path) -> Path:
+    """Eleven files; the fourth and the last one are not photos."""
     folder = tmp_path / "photos"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -61,9 +69,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_rows_are_what_pytorch_gives_for_each_photo(photos, tmp_path):
+def test_rows_are_what_pytorch_gives_for_each_photo(photos: Path, tmp_path: Path) -> None:
     backbone = tiny()
-    calls = []
+    calls: list[tuple[int, ...]] = []
     names = list_photos(photos)
     summary = extract(photos, names, tmp_path / "store", backbone, batch_size=3, progress=lambda *at: calls.append(at))
     assert summary == Summary(done=9, failed=2)
@@ -76,7 +84,7 @@ def test_rows_are_what_pytorch_gives_for_each_photo(photos, tmp_path):
     np.testing.assert_allclose(store.read(range(9)), expected_BRD, rtol=2**-11, atol=1e-6)
 
 
-def test_failed_photos_are_listed_with_reasons(photos, tmp_path):
+def test_failed_photos_are_listed_with_reasons(photos: Path, tmp_path: Path) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
     lines = [json.loads(line) for line in (tmp_path / "store" / "failed.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["03.png", "10.png"]
@@ -85,7 +93,7 @@ def test_failed_photos_are_listed_with_reasons(photos, tmp_path):
         RegionStore.open(tmp_path / "store").index(["00.png", "03.png"])
 
 
-def test_photos_that_are_not_in_the_store_are_named(photos, tmp_path):
+def test_photos_that_are_not_in_the_store_are_named(photos: Path, tmp_path: Path) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
     store = RegionStore.open(tmp_path / "store")
     assert store.index(["05.png", "00.png"]).tolist() == [4, 0]
@@ -93,7 +101,7 @@ def test_photos_that_are_not_in_the_store_are_named(photos, tmp_path):
         store.index(["a.jpg", "00.png", "b.jpg"])
 
 
-def test_an_interrupted_extraction_goes_on_to_the_same_bytes(photos, tmp_path):
+def test_an_interrupted_extraction_goes_on_to_the_same_bytes(photos: Path, tmp_path: Path) -> None:
     names = list_photos(photos)
     extract(photos, names, tmp_path / "whole", tiny(), batch_size=1)
     for stop in range(1, 11):
@@ -104,20 +112,23 @@ def test_an_interrupted_extraction_goes_on_to_the_same_bytes(photos, tmp_path):
 
         with pytest.raises(KeyboardInterrupt):
             extract(photos, names, tmp_path / f"cut{stop}", tiny(), batch_size=1, progress=interrupt)
-        # Photos 0, 1, 2, 4 make the first shard, 5 to 8 the second: committed photos are not taken again.
-        again = []
-        progress = lambda done, total, failed, again=again: again.append(done)  # noqa: E731
-        extract(photos, names, tmp_path / f"cut{stop}", tiny(), batch_size=1, progress=progress)
+        # Photos 0, 1, 2, 4 make the first shard, 5 to 8 the second: committed photos are not processed again.
+        again: list[int] = []
+
+        def remember(done: int, total: int, failed: int, again: list[int] = again) -> None:
+            again.append(done)
+
+        extract(photos, names, tmp_path / f"cut{stop}", tiny(), batch_size=1, progress=remember)
         assert again[0] == (1 if stop < 5 else 6 if stop < 9 else 10)
         assert content(tmp_path / f"cut{stop}") == content(tmp_path / "whole")
 
 
-def test_a_killed_extraction_goes_on_to_the_same_bytes(photos, tmp_path):
+def test_a_killed_extraction_goes_on_to_the_same_bytes(photos: Path, tmp_path: Path) -> None:
     names = list_photos(photos)
     extract(photos, names, tmp_path / "whole", tiny(), batch_size=2)
     program = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "import test_features as t; t.features.PHOTOS_PER_SHARD = 4\n"
+        "import test_features as t; t.region_store.PHOTOS_PER_SHARD = 4\n"
         "kill = lambda done, *_: done == 8 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "photos = Path(sys.argv[2])\n"
         "t.extract(photos, t.list_photos(photos), Path(sys.argv[3]), t.tiny(), batch_size=2, progress=kill)\n"
@@ -125,15 +136,15 @@ def test_a_killed_extraction_goes_on_to_the_same_bytes(photos, tmp_path):
     here = str(Path(__file__).parent)
     killed = subprocess.run([sys.executable, "-c", program, here, str(photos), str(tmp_path / "killed")], check=False)
     assert killed.returncode == -9
-    assert read_manifest(tmp_path / "killed")["rows"] == 4
+    assert read_store_manifest(tmp_path / "killed")["rows"] == 4
     with pytest.raises(LesaError, match=r"is not finished \(4 photos so far\)"):
         RegionStore.open(tmp_path / "killed")
     extract(photos, names, tmp_path / "killed", tiny(), batch_size=2)
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 
-def test_what_was_not_committed_is_dropped(tmp_path):
-    with pytest.raises(LesaError, match="not finite"), StoreWriter(tmp_path, ABOUT) as writer:  # noqa: PT012
+def test_what_was_not_committed_is_dropped(tmp_path: Path) -> None:
+    with pytest.raises(LesaError, match="not finite"), StoreWriter(tmp_path, MANIFEST) as writer:  # noqa: PT012
         writer.append(list("abcdef"), np.arange(36, dtype=np.float32).reshape(6, 2, 3))
         writer.fail("g", "broken")
         writer.append(["h"], np.full((1, 2, 3), np.nan, np.float32))
@@ -143,7 +154,7 @@ def test_what_was_not_committed_is_dropped(tmp_path):
     with (tmp_path / "failed.jsonl").open("a") as file:
         file.write('{"name": "g", "rea')
     (tmp_path / "shard-00001.f16").write_bytes(b"half")
-    with StoreWriter(tmp_path, ABOUT) as again:
+    with StoreWriter(tmp_path, MANIFEST) as again:
         assert [name in again for name in "abcdefg"] == [True] * 4 + [False] * 3
         again.append(["e", "f"], np.full((2, 2, 3), 7.0, np.float32))
     store = RegionStore.open(tmp_path)
@@ -152,16 +163,16 @@ def test_what_was_not_committed_is_dropped(tmp_path):
     assert not store.failed()
 
 
-def test_a_finished_store_takes_new_photos(photos, tmp_path):
+def test_a_finished_store_takes_new_photos(photos: Path, tmp_path: Path) -> None:
     names = list_photos(photos)
     extract(photos, names[:6], tmp_path / "store", tiny())
     before = RegionStore.open(tmp_path / "store").read(range(5))
     assert extract(photos, names, tmp_path / "store", tiny()) == Summary(done=9, failed=2)
     assert np.array_equal(RegionStore.open(tmp_path / "store").read(range(5)), before)
-    assert read_manifest(tmp_path / "store")["shards"] == [4, 1, 4]
+    assert read_store_manifest(tmp_path / "store")["shards"] == [4, 1, 4]
 
 
-def test_extracting_again_changes_nothing(photos, tmp_path):
+def test_extracting_again_changes_nothing(photos: Path, tmp_path: Path) -> None:
     names = list_photos(photos)
     extract(photos, names, tmp_path / "store", tiny())
     before = content(tmp_path / "store")
@@ -170,20 +181,20 @@ def test_extracting_again_changes_nothing(photos, tmp_path):
 
 
 @pytest.mark.parametrize("other", [tiny(scale=2.0), tiny(output_stride=16)])
-def test_going_on_with_another_backbone_is_refused(photos, tmp_path, other):
+def test_going_on_with_another_backbone_is_refused(photos: Path, tmp_path: Path, other: Backbone) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
-    with pytest.raises(LesaError, match=r"holds regions with backbone .*, asked was .*: give another folder"):
+    with pytest.raises(LesaError, match=r"holds regions with backbone .*, not .*: give another folder"):
         extract(photos, list_photos(photos), tmp_path / "store", other)
 
 
-def test_going_on_with_another_preprocessing_is_refused(photos, tmp_path):
+def test_going_on_with_another_preprocessing_is_refused(photos: Path, tmp_path: Path) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
     other = Backbone("tiny", Tiny(), (2, 2), 5, Preprocessing("crop", *list(PLAIN.to_dict().values())[1:]), {})
     with pytest.raises(LesaError, match="holds regions with preprocessing"):
         extract(photos, list_photos(photos), tmp_path / "store", other)
 
 
-def test_names_with_any_sign_but_a_line_feed_are_kept(photos, tmp_path):
+def test_names_with_any_sign_but_a_line_feed_are_kept(photos: Path, tmp_path: Path) -> None:
     names = ["a\rb.png", "c\u2028d.png", "e\x85f.png", "bild \u202f é.png"]
     for name in [*names, "g\nh.png"]:
         (photos / name).write_bytes((photos / "00.png").read_bytes())
@@ -191,10 +202,10 @@ def test_names_with_any_sign_but_a_line_feed_are_kept(photos, tmp_path):
     assert summary == Summary(done=4, failed=1)
     store = RegionStore.open(tmp_path / "store")
     assert store.names == tuple(names)
-    assert store.failed() == {"g\nh.png": r"'g\nh.png' cannot stand on a line of text: rename the file"}
+    assert store.failed() == {"g\nh.png": r"'g\nh.png' cannot be written on one line of text: rename the file"}
 
 
-def test_a_name_that_is_not_utf8_is_listed_as_failed(photos, tmp_path):
+def test_a_name_that_is_not_utf8_is_listed_as_failed(photos: Path, tmp_path: Path) -> None:
     name = "bad\udcff.png"
     try:
         (photos / name).write_bytes((photos / "00.png").read_bytes())
@@ -205,22 +216,22 @@ def test_a_name_that_is_not_utf8_is_listed_as_failed(photos, tmp_path):
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])
-def test_a_value_that_half_precision_cannot_hold_is_refused(tmp_path, value):
+def test_a_value_that_half_precision_cannot_hold_is_refused(tmp_path: Path, value: float) -> None:
     regions_BRD = np.zeros((2, 2, 3), np.float32)
     regions_BRD[1, 0, 0] = value
     message = r"b\.jpg: a feature is not finite or above 65504"
-    with pytest.raises(LesaError, match=message), StoreWriter(tmp_path, ABOUT) as writer:
+    with pytest.raises(LesaError, match=message), StoreWriter(tmp_path, MANIFEST) as writer:
         writer.append(["a.jpg", "b.jpg"], regions_BRD)
     assert not (tmp_path / "shard.part").exists()
 
 
-def test_a_store_without_a_photo_says_why(photos, tmp_path):
+def test_a_store_without_a_photo_says_why(photos: Path, tmp_path: Path) -> None:
     extract(photos, ["03.png"], tmp_path / "store", tiny())
     with pytest.raises(LesaError, match=r"holds no photo: .*failed\.jsonl says why"):
         RegionStore.open(tmp_path / "store")
 
 
-def test_a_missing_or_cut_shard_is_named(photos, tmp_path):
+def test_a_missing_or_cut_shard_is_named(photos: Path, tmp_path: Path) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
     shard = tmp_path / "store" / "shard-00001.f16"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -231,7 +242,7 @@ def test_a_missing_or_cut_shard_is_named(photos, tmp_path):
         RegionStore.open(tmp_path / "store")
 
 
-def test_lost_names_are_noticed(photos, tmp_path):
+def test_lost_names_are_noticed(photos: Path, tmp_path: Path) -> None:
     extract(photos, list_photos(photos), tmp_path / "store", tiny())
     names = tmp_path / "store" / "names.txt"
     names.write_bytes(names.read_bytes()[:20])
@@ -241,7 +252,7 @@ def test_lost_names_are_noticed(photos, tmp_path):
         extract(photos, list_photos(photos), tmp_path / "store", tiny())
 
 
-def test_what_is_no_store_or_of_another_version_is_refused(tmp_path):
+def test_what_is_no_store_or_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LesaError, match="is not a region store"):
         RegionStore.open(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": "lesa-regions-9"}')
@@ -249,8 +260,8 @@ def test_what_is_no_store_or_of_another_version_is_refused(tmp_path):
         RegionStore.open(tmp_path)
 
 
-def test_a_row_outside_the_store_is_an_error(tmp_path):
-    with StoreWriter(tmp_path, ABOUT) as writer:
+def test_a_row_outside_the_store_is_an_error(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path, MANIFEST) as writer:
         writer.append(["a"], np.zeros((1, 2, 3), np.float32))
     store = RegionStore.open(tmp_path)
     assert store.read([]).shape == (0, 2, 3)
@@ -261,13 +272,13 @@ def test_a_row_outside_the_store_is_an_error(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_rows_come_back_in_any_order(tmp_path_factory, data):
+def test_rows_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     photos = data.draw(st.integers(1, 15))
     regions_BRD = np.random.default_rng(photos).normal(size=(photos, 2, 3)).astype(np.float16)
     folder = tmp_path_factory.mktemp("store")
     for start in range(0, photos, step := data.draw(st.integers(1, 15))):
         part = regions_BRD[start : start + step].astype(np.float32)
-        with StoreWriter(folder, ABOUT) as writer:
+        with StoreWriter(folder, MANIFEST) as writer:
             writer.append([str(start + i) for i in range(len(part))], part)
     rows = data.draw(st.lists(st.integers(0, photos - 1)))
     read = RegionStore.open(folder).read(rows)
@@ -276,7 +287,7 @@ def test_rows_come_back_in_any_order(tmp_path_factory, data):
 
 
 @pytest.mark.shared
-def test_real_photos_become_regions(shared, tmp_path):
+def test_real_photos_become_regions(shared: Path, tmp_path: Path) -> None:
     from lesa.learn.regions.backbones import load_backbone
 
     root = shared / "data" / "photos"
@@ -290,8 +301,8 @@ def test_real_photos_become_regions(shared, tmp_path):
     np.testing.assert_allclose(store.read(store.index(names)), expected_BRD, atol=5e-3)
 
 
-def test_a_folder_with_other_files_of_those_names_is_left_alone(tmp_path) -> None:
+def test_a_folder_with_other_files_of_those_names_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("my own list\n")
-    with pytest.raises(LesaError, match=r"not a region store but holds names\.txt"):
-        StoreWriter(tmp_path, ABOUT)
+    with pytest.raises(LesaError, match=r"is not a region store but holds names\.txt"):
+        StoreWriter(tmp_path, MANIFEST)
     assert (tmp_path / "names.txt").read_text() == "my own list\n"

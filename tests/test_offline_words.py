@@ -1,4 +1,4 @@
-"""Words that work offline: 8-bit vectors in a bundle, other numbers of a word, phrases composed of words."""
+"""Words that work offline: 8-bit vectors in a bundle, singulars and plurals, phrases composed of words."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from lesa.tagger import Tagger
 from lesa.vectors import write_table
 
 WORDS = ("car", "red", "rider", "horse", "fire engine", "puppy")
-ABOUT = Manifest(
+MANIFEST = Manifest(
     preprocessing=Preprocessing(
         fit="squash",
         size=32,
@@ -34,12 +34,12 @@ ABOUT = Manifest(
     sources=("words.safetensors",),
     composed=True,
 )
-VECTORS = np.random.default_rng(0).normal(size=(len(ABOUT.names), 16)).astype(np.float32)
+VECTORS = np.random.default_rng(0).normal(size=(len(MANIFEST.names), 16)).astype(np.float32)
 
 
-def write(path: Path, about: Manifest = ABOUT, labels: bytes | None = None) -> Path:
+def write(path: Path, manifest: Manifest = MANIFEST, labels: bytes | None = None) -> Path:
     content = labels or pack_labels(VECTORS, None, bits=8)
-    write_bundle(path, about, {GRAPH: b"none", LABELS: content, CARD: b"card"})
+    write_bundle(path, manifest, {GRAPH: b"none", LABELS: content, CARD: b"card"})
     return path
 
 
@@ -94,13 +94,13 @@ def test_given_vectors_are_used_instead_of_composing(tmp_path: Path) -> None:
 
 def test_other_bundles_do_not_compose(tmp_path: Path) -> None:
     with pytest.raises(LesaError, match="does not exist"):
-        Tagger(write(tmp_path / "a.lesa", replace(ABOUT, composed=False))).labels(["red car"])
+        Tagger(write(tmp_path / "a.lesa", replace(MANIFEST, composed=False))).labels(["red car"])
 
 
 def test_hyphens_and_plurals_find_the_carried_name(tmp_path: Path) -> None:
-    about = replace(ABOUT, words=("hot dog", "potato", "fire engine"))
-    content = pack_labels(VECTORS[: len(about.names)], None, bits=8)
-    tagger = Tagger(write(tmp_path / "a.lesa", about, content))
+    manifest = replace(MANIFEST, words=("hot dog", "potato", "fire engine"))
+    content = pack_labels(VECTORS[: len(manifest.names)], None, bits=8)
+    tagger = Tagger(write(tmp_path / "a.lesa", manifest, content))
     names = ["hot_dog", "hot-dog", "Hot-dogs", "potatoes", "fire-engines"]
     labels = tagger.labels(names)
     assert labels.composed == ()

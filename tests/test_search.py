@@ -1,4 +1,4 @@
-"""An index of photos' codes: kept up to date without reading photos twice, searched by words and by a photo."""
+"""An index of photos' codes: an update reads only new and changed photos; searches by words and by a photo."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "ROWS_AT_ONCE", 7)
 
 
-def found(index: Index, word: str = "moon") -> dict[str, float]:
+def scores_of(index: Index, word: str = "moon") -> dict[str, float]:
     return {hit.photo: hit.score for hit in index.find(word, top=len(index))}
 
 
@@ -83,10 +83,10 @@ def found(index: Index, word: str = "moon") -> dict[str, float]:
 
 
 def attended(tagger: Tagger, photo: Path, word: str) -> tuple[int, int, int, int]:
-    """Return the place that the word's winning code looked at: an index keeps no evidence."""
-    codes, about = tagger.codes(photo), tagger.bundle.manifest
+    """Return the box of the attention of the word's winning code: an index does not store evidence."""
+    codes, manifest = tagger.codes(photo), tagger.bundle.manifest
     winner = (codes.codes_ME @ tagger.labels([word]).vectors_CE[0]).argmax()
-    return peak_box(codes.attention_MR[winner].reshape(about.grid), crop_box(codes.size, about.preprocessing))
+    return peak_box(codes.attention_MR[winner].reshape(manifest.grid), crop_box(codes.size, manifest.preprocessing))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -102,7 +102,7 @@ def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagge
     for hit in hits:
         assert hit.size == (120, 80)
         record = pack(tagger.codes(collection / "photos" / hit.photo), tagger.bundle.manifest.grid)
-        # No score depends on a code's number by more than the vector's: half a step each at most.
+        # Rounding changes each number of a code by at most half a step.
         most = record["scales"].max() / 2 * np.abs(tagger.labels([word]).vectors_CE).sum()
         assert hit.score == pytest.approx(tags[hit.photo].score, abs=float(most))
     assert np.mean([hit.box == attended(tagger, collection / "photos" / hit.photo, word) for hit in hits]) > 0.9
@@ -111,7 +111,7 @@ def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagge
 
 def test_a_score_is_the_float64_one_of_the_stored_codes(collection: Path, index: Index, tagger: Tagger) -> None:
     vector_E = tagger.labels(["moon"]).vectors_CE[0].astype(np.float64)
-    for name, score in found(index).items():
+    for name, score in scores_of(index).items():
         record = pack(tagger.codes(collection / "photos" / name), tagger.bundle.manifest.grid)
         by_code_M = (record["codes"].astype(np.float64) @ vector_E) * record["scales"]
         assert score == pytest.approx(logsumexp(by_code_M) - np.log(len(by_code_M)), abs=1e-4)
@@ -163,17 +163,17 @@ def test_new_changed_and_removed_photos_are_noticed_and_no_other_is_read(
 ) -> None:
     path = tmp_path / "index"
     assert update_index(path, photos, tagger) == Changes(24, 0, 0, 0, {})
-    before = found(Index(path, tagger))
-    # Unreadable now, though size and time are as they were: it is not read again.
-    about = (photos / "cat-1.jpg").stat()
-    (photos / "cat-1.jpg").write_bytes(b"x" * about.st_size)
-    os.utime(photos / "cat-1.jpg", ns=(about.st_atime_ns, about.st_mtime_ns))
+    before = scores_of(Index(path, tagger))
+    # The photo is damaged, but size and time are unchanged, so it is not read again.
+    stat = (photos / "cat-1.jpg").stat()
+    (photos / "cat-1.jpg").write_bytes(b"x" * stat.st_size)
+    os.utime(photos / "cat-1.jpg", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     shutil.copy(photos / "rocket-0.jpg", photos / "cat-0.jpg")
     (photos / "coffee-0.jpg").unlink()
     (photos / "deep").mkdir()
     shutil.copy(photos / "rocket-0.jpg", photos / "deep" / "new.jpg")
     assert update_index(path, photos, tagger) == Changes(1, 1, 1, 22, {})
-    after = found(Index(path, tagger))
+    after = scores_of(Index(path, tagger))
     assert after.keys() == before.keys() - {"coffee-0.jpg"} | {"deep/new.jpg"}
     assert [after["cat-0.jpg"], after["deep/new.jpg"]] == pytest.approx([before["rocket-0.jpg"]] * 2, abs=1e-3)
     assert all(after[name] == before[name] for name in before if name not in ("cat-0.jpg", "coffee-0.jpg"))
@@ -206,7 +206,7 @@ def test_photos_that_cannot_be_read_are_listed_and_tried_again(photos: Path, tmp
     (photos / "cat-2.jpg").write_bytes(b"damaged since")
     changes = update_index(path, photos, tagger)
     assert (changes.new, changes.changed, changes.removed, list(changes.failed)) == (1, 0, 1, ["cat-2.jpg"])
-    assert found(Index(path, tagger)).keys() == set(list_photos(photos)) - {"cat-2.jpg"}
+    assert scores_of(Index(path, tagger)).keys() == set(list_photos(photos)) - {"cat-2.jpg"}
 
 
 @pytest.mark.parametrize("after", [1, 4, 12, 23])
@@ -220,7 +220,7 @@ def test_work_that_stopped_loses_less_than_a_block(
 
     with pytest.raises(KeyboardInterrupt):
         update_index(tmp_path / "index", photos, tagger, stop)
-    # Stopped in the middle of a commit, too.
+    # Now the files look as after a stop in the middle of a commit.
     for name in ("codes-00000.i8", "photos-00000.jsonl"):
         with (tmp_path / "index" / name).open("ab") as file:
             file.write(b'{"photo": "cut')
@@ -229,7 +229,7 @@ def test_work_that_stopped_loses_less_than_a_block(
     changes = update_index(tmp_path / "index", photos, tagger)
     assert (changes.unchanged, changes.new) == (after // 5 * 5, 24 - after // 5 * 5)
     update_index(tmp_path / "whole", photos, tagger)
-    stopped, whole = found(Index(tmp_path / "index", tagger)), found(Index(tmp_path / "whole", tagger))
+    stopped, whole = scores_of(Index(tmp_path / "index", tagger)), scores_of(Index(tmp_path / "whole", tagger))
     assert stopped == pytest.approx(whole, abs=1e-3)
 
 
@@ -239,7 +239,7 @@ def test_an_index_of_mostly_outdated_codes_is_written_anew(
     path = tmp_path / "index"
     (photos / "broken.jpg").write_bytes(b"no photo")
     update_index(path, photos, tagger)
-    before, size = found(Index(path, tagger)), (path / "codes-00000.i8").stat().st_size
+    before, size = scores_of(Index(path, tagger)), (path / "codes-00000.i8").stat().st_size
     for name in sorted(before)[:13]:
         (photos / name).unlink()
     changes = update_index(path, photos, tagger)
@@ -247,7 +247,7 @@ def test_an_index_of_mostly_outdated_codes_is_written_anew(
     assert sorted(contents(path)) == ["codes-00001.i8", "manifest.json", "photos-00001.jsonl"]
     assert (path / "codes-00001.i8").stat().st_size * 24 == size * 11
     index = Index(path, tagger)
-    assert found(index) == {name: before[name] for name in sorted(before)[13:]}
+    assert scores_of(index) == {name: before[name] for name in sorted(before)[13:]}
     assert list(index.failed) == ["broken.jpg"]
     assert update_index(path, photos, tagger).unchanged == 11
 
@@ -261,7 +261,7 @@ def test_a_folder_that_moved_is_known_and_another_one_is_refused(photos: Path, t
     with pytest.raises(LesaError, match="others holds no photo"):
         update_index(tmp_path / "index", tmp_path / "others", tagger)
     shutil.copy(moved / "cat-0.jpg", tmp_path / "others" / "else.jpg")
-    # A name may be a coincidence: cameras count from 1 again.
+    # An equal name is not enough: different cameras use the same names.
     shutil.copy(moved / "rocket-0.jpg", tmp_path / "others" / "cat-0.jpg")
     with pytest.raises(LesaError, match=r"no photo of it is in .*others: give another index"):
         update_index(tmp_path / "index", tmp_path / "others", tagger)
@@ -326,7 +326,7 @@ def test_a_vector_index_finds_the_same_photos_with_the_same_scores(
 
 
 def made_records(photos: int, random: np.random.Generator) -> np.ndarray:
-    """Records of codes around a few hundred centres, as photos' codes are."""
+    """Records of codes around a few hundred centres, like codes of real photos."""
     records = np.zeros(photos, record_type(2, 48))
     centres = random.standard_normal((300, 48))
     codes_BME = centres[random.integers(300, size=(photos, 2))] + 0.3 * random.standard_normal((photos, 2, 48))
@@ -356,7 +356,7 @@ def test_a_vector_index_finds_nearly_all_that_are_near_without_looking_at_most(t
 def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
     photos: Path, tmp_path: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two photos' codes are dead, and two came later, to 22 that it finds.
+    # Codes of two photos are outdated and two photos are new, compared with 22 that the vector index finds.
     monkeypatch.setattr(indexing, "STALE", 0.2)
     path = tmp_path / "index"
     update_index(path, photos, tagger)
@@ -370,7 +370,7 @@ def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
     assert not update_neighbours(path, tagger)
     assert (path / "neighbours-00000.faiss").read_bytes() == built
     for index in (Index(path, tagger), Index(path, tagger, exact=True)):
-        scores = found(index, "sky")
+        scores = scores_of(index, "sky")
         assert scores.keys() == set(list_photos(photos))
         assert [scores["cat-0.jpg"], scores["new.jpg"]] == pytest.approx(
             [scores["rocket-0.jpg"], scores["rocket-1.jpg"]]
@@ -378,7 +378,9 @@ def test_a_vector_index_agrees_with_what_was_added_changed_and_removed(
     shutil.copy(photos / "rocket-2.jpg", photos / "newer.jpg")
     update_index(path, photos, tagger)
     assert update_neighbours(path, tagger)
-    assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.manifest.attentions)) == len(found(index)) + 1
+    assert (
+        len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.manifest.attentions)) == len(scores_of(index)) + 1
+    )
     assert not update_neighbours(path, tagger)
     assert Index(path, tagger).find("sky", top=5) == Index(path, tagger, exact=True).find("sky", top=5)
 
@@ -395,14 +397,14 @@ def test_a_vector_index_finds_what_lies_behind_removed_photos(
         copy.unlink()
     shutil.copy(photos / "rocket-1.jpg", photos / "new.jpg")
     update_index(path, photos, tagger)
-    # Of three photos asked for fewer codes than the copies have.
-    monkeypatch.setattr(neighbours, "CODES_A_HIT", 3)
+    # For three wanted photos, fewer codes are fetched than the copies have.
+    monkeypatch.setattr(neighbours, "CODES_PER_HIT", 3)
     near, exact = Index(path, tagger), Index(path, tagger, exact=True)
     assert near.like(gone, top=3) == exact.like(gone, top=3)
     assert len(near.like(gone, top=3)) == 3
     for word in WORDS:
         assert len(near.find(word, top=3)) == 3
-    # Removed photos are reason enough to build it anew, without them.
+    # There are enough removed photos to rebuild it without them.
     assert update_neighbours(path, tagger)
     assert len(Neighbours(path / "neighbours-00001.faiss", tagger.bundle.manifest.attentions)) == 24 + left
     assert not update_neighbours(path, tagger)
@@ -447,7 +449,7 @@ def benchmark(index: Path, *more: str) -> subprocess.CompletedProcess[str]:
 def test_the_benchmark_compares_by_words_and_by_photos(photos: Path, tmp_path: Path, tagger: Tagger) -> None:
     path = tmp_path / "index"
     update_index(path, photos, tagger)
-    # As a commit that was stopped leaves it.
+    # The files look as after an interrupted commit.
     for name in ("codes-00000.i8", "photos-00000.jsonl"):
         with (path / name).open("ab") as file:
             file.write(b'{"photo": "cut')
@@ -522,7 +524,7 @@ def test_the_commands_build_a_vector_index_and_draw_a_sheet(
         colours = {colour for _, colour in picture.getcolors(maxcolors=1 << 24)}
         assert picture.width == 2 * 28 + 5 * 240 + 4 * 18
         assert FRAME in colours
-    # Both before anything is read: there is no such index.
+    # Both checks come before the index is read: it does not exist.
     with pytest.raises(LesaError, match=r"sheet\.txt is not a name of a picture"):
         run(search_command, tmp_path / "none", "cat", "--sheet", tmp_path / "sheet.txt")
     before = contents(photos)
@@ -542,7 +544,7 @@ def test_without_faiss_every_photo_is_compared_and_large_indexes_get_a_hint(
 ) -> None:
     path = tmp_path / "index"
     run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path, "--ann")
-    # As where it is not installed.
+    # As if Faiss were not installed.
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert Index(path, tagger).compares_all
     capsys.readouterr()
@@ -608,12 +610,12 @@ def test_help_imports_nothing_that_takes_time(command: str) -> None:
 
 @pytest.fixture
 def demo_tagger(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tagger:
-    """A tagger with unit codes times a learned temperature: their length is far from one."""
+    """A tagger whose codes are unit vectors times a learned temperature: their length is far from one."""
     monkeypatch.setenv("LESA_CACHE", str(tmp_path / "cache"))
     unpack_demo(tmp_path)
-    about = read_json(tmp_path / "regions" / "manifest.json")
-    about["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
-    write_json(tmp_path / "regions" / "manifest.json", about)
+    manifest = read_json(tmp_path / "regions" / "manifest.json")
+    manifest["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
+    write_json(tmp_path / "regions" / "manifest.json", manifest)
     places = {"dataset": str(tmp_path / "dataset"), "regions": str(tmp_path / "regions")}
     recipe = {"recipe": "contrastive", **places, "vectors": [str(tmp_path / "vectors.safetensors")], "epochs": 1}
     export_run(train(make_recipe(recipe), tmp_path / "run"), tmp_path / "demo.lesa")

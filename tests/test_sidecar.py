@@ -1,4 +1,4 @@
-"""Sidecars: keywords in and out of files as photo programs write them, read back by other programs."""
+"""Sidecars: keywords added to files of photo programs and removed again; other programs read them."""
 
 import json
 import shutil
@@ -217,18 +217,18 @@ samples = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys()
 
 
 def properties(data: bytes) -> dict[str, object]:
-    """Read a sidecar with the standard library: property -> list of words, or the element's text, a tuple a child."""
+    """Read a sidecar with the standard library: property -> list of words, or the element's XML."""
     root = ElementTree.fromstring(data)
     top = [root] if root.tag == f"{RDF}RDF" else root.findall(f"{RDF}RDF")
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for description in (each for rdf in top for each in rdf.findall(f"{RDF}Description")):
-        found |= {name: value for name, value in description.attrib.items() if name != f"{RDF}about"}
+        values |= {name: value for name, value in description.attrib.items() if name != f"{RDF}about"}
         for node in description:
-            assert node.tag not in found, f"{node.tag} appears twice"
-            found[node.tag] = ElementTree.canonicalize(ElementTree.tostring(node), strip_text=True)
+            assert node.tag not in values, f"{node.tag} appears twice"
+            values[node.tag] = ElementTree.canonicalize(ElementTree.tostring(node), strip_text=True)
             if any(node.tag == tag(each) for each in PROPERTIES):
-                found[node.tag] = [item.text or "" for item in node.iter(f"{RDF}li")]
-    return found
+                values[node.tag] = [item.text or "" for item in node.iter(f"{RDF}li")]
+    return values
 
 
 def tag(wanted: Property) -> str:
@@ -236,13 +236,13 @@ def tag(wanted: Property) -> str:
 
 
 def words(data: bytes | None, wanted: Property) -> list[str]:
-    found = properties(data).get(tag(wanted), []) if data else []
-    assert isinstance(found, list)
-    return found
+    listed = properties(data).get(tag(wanted), []) if data else []
+    assert isinstance(listed, list)
+    return listed
 
 
 def others(data: bytes) -> dict[str, object]:
-    """Everything but keywords and our own notes."""
+    """All properties except keywords and our own notes."""
     own = {tag(each) for each in PROPERTIES}
     return {name: value for name, value in properties(data).items() if name not in own and "urn:lesa" not in name}
 
@@ -541,14 +541,14 @@ def test_a_wrong_line_of_tags_is_named_before_anything_is_written(
     assert not sidecar.exists()
 
 
-# Few words, so that the owner's and ours often meet, and some that need care in XML.
+# Few words, so that the owner's and ours are often equal, and some with special characters of XML.
 OWNED = st.lists(st.sampled_from(["dog", "Dog", "AI|dog", "AI/dog", "Cat", "a & b", "<x>", "é", ""]), max_size=4)
 LABELS = st.lists(st.sampled_from(["dog", "cat", "a & b", "É", "<x>", "]]>"]), max_size=3)
 STEPS = st.lists(st.none() | st.tuples(LABELS, st.sampled_from(["AI", "", "Auto|AI"])), max_size=6)
 
 
 def packet(owned: list[list[str]], form: str, blank: str, apart: bool) -> bytes:
-    """A sidecar with the owner's keywords, in one description or in one a property."""
+    """A sidecar with the owner's keywords, in one description or in one description per property."""
     from xml.sax.saxutils import escape
 
     declared = "".join(f' xmlns:{each.prefix}="{each.namespace}"' for each in PROPERTIES)
@@ -592,15 +592,15 @@ def test_the_owners_keywords_never_change(
 
 
 def saved_with(data: bytes, wanted: Property, word: str) -> bytes:
-    """What another program makes of a sidecar: a keyword more, other prefixes and spaces, no comments."""
+    """A sidecar as another program saves it: with one more keyword, other prefixes and spaces, no comments."""
     root = ElementTree.fromstring(data)
-    found = root.find(f".//{tag(wanted)}/*")
-    if found is None:
+    words_list = root.find(f".//{tag(wanted)}/*")
+    if words_list is None:
         made = ElementTree.SubElement(root, f"{RDF}Description", {f"{RDF}about": ""})
-        found = ElementTree.SubElement(ElementTree.SubElement(made, tag(wanted)), f"{RDF}Bag")
+        words_list = ElementTree.SubElement(ElementTree.SubElement(made, tag(wanted)), f"{RDF}Bag")
     item = ElementTree.Element(f"{RDF}li")
     item.text = word
-    found.insert(0, item)
+    words_list.insert(0, item)
     return ElementTree.tostring(root, encoding="utf-8")
 
 
@@ -644,17 +644,17 @@ def test_any_label_that_is_accepted_comes_back_as_it_is(labels: list[str], sampl
     assert with_keywords(after, {}) == sample
 
 
-# Other programs: what they read, and what they leave of our notes when they save the file themselves.
+# Other programs: they read our keywords, and our notes survive when they save the file.
 
 
 def program(name: str) -> Callable[..., str]:
-    """A program's output; the test skips where it is not installed."""
-    found = shutil.which(name)
-    if not found:
+    """A function that runs a program and returns its output; without the program the test is skipped."""
+    path = shutil.which(name)
+    if not path:
         pytest.skip(f"{name} is not installed (Debian packages exiv2, libimage-exiftool-perl)")
 
     def run(*arguments: str | Path) -> str:
-        done = subprocess.run([found, *map(str, arguments)], capture_output=True, text=True)
+        done = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -662,7 +662,7 @@ def program(name: str) -> Callable[..., str]:
 
 
 def exiv2_words(exiv2: Callable[..., str], sidecar: Path, key: str) -> list[str]:
-    """Return a property's words as exiv2 prints them, one list with commas."""
+    """Return a property's words, which exiv2 prints as one list with commas."""
     return [word.strip() for word in exiv2("-q", "-K", key, "-Pt", "pr", sidecar).split(",") if word.strip()]
 
 
@@ -672,7 +672,7 @@ EXIFTOOL_KEYS = {
     HIERARCHICAL: "XMP-lr:HierarchicalSubject",
     TAGS_LIST: "XMP-digiKam:TagsList",
 }
-# exiv2 wants x:xmpmeta, exiftool the prefix `rdf`: neither reads the sample made by hand.
+# exiv2 requires x:xmpmeta and exiftool the prefix `rdf`, so neither reads the sample made by hand.
 READABLE = {"new": None} | {name: sample for name, sample in SAMPLES.items() if name != "by hand"}
 read_back = pytest.mark.parametrize("sample", READABLE.values(), ids=READABLE.keys())
 

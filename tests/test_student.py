@@ -1,4 +1,4 @@
-"""The small backbone, and how its teacher's channels are chosen."""
+"""The small backbone, and the choice of its teacher's channels."""
 
 import hashlib
 import importlib.util
@@ -109,9 +109,9 @@ def test_with_all_channels_it_is_its_teacher(
     components = np.linalg.qr(random.normal(size=(1280, student.SIZE)))[0].astype(np.float32)
     projection = Projection(random.normal(size=1280).astype(np.float32), components)
     pixels = torch.rand(2, 3, 64, 64)
-    found = tool.pruned(teacher, projection, pixels)(pixels)
+    regions_BRD = tool.pruned(teacher, projection, pixels)(pixels)
     maps = teacher(pixel_values=pixels).last_hidden_state.flatten(2).transpose(1, 2)
-    torch.testing.assert_close(found, torch.from_numpy(projection.apply(maps.numpy())), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(regions_BRD, torch.from_numpy(projection.apply(maps.numpy())), rtol=1e-3, atol=1e-3)
 
 
 def test_views_depend_on_the_seed_alone_and_no_test_photo_takes_part(tool: ModuleType, tmp_path: Path) -> None:

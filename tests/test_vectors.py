@@ -1,4 +1,4 @@
-"""Labels become vectors in one way, and what has no vector is named."""
+"""A label always becomes the same vector; a label without a vector is named."""
 
 import subprocess
 import sys
@@ -61,8 +61,8 @@ def test_the_key_that_tells_two_labels_apart_is_no_word(glove: Path) -> None:
 
 
 def test_signs_that_the_table_does_not_know_are_left_out(glove: Path) -> None:
-    said = read_vectors(str(glove), ["Dog,", "dog's", "(dog)", "light/dog", "dog & york"])
-    np.testing.assert_array_equal(said, read_vectors(str(glove), ["dog", "dog", "dog", "light dog", "dog york"]))
+    vectors_CE = read_vectors(str(glove), ["Dog,", "dog's", "(dog)", "light/dog", "dog & york"])
+    np.testing.assert_array_equal(vectors_CE, read_vectors(str(glove), ["dog", "dog", "dog", "light dog", "dog york"]))
     with pytest.raises(LesaError, match="no vector for '&'"):
         read_vectors(str(glove), ["&"])
 

@@ -1,13 +1,14 @@
-"""The default bundle's backbone: MobileNetV2's maps -> a student of a third of its cost (`lesa.learn.regions.student`).
+"""Train the default bundle's backbone: a student of MobileNetV2 at a third of its cost (`lesa.learn.regions.student`).
 
     python tools/default_backbone.py targets STORE PHOTOS build/default   # the teacher's maps of random crops
-    python tools/default_backbone.py distil STORE PHOTOS build/default    # the student; goes on from its checkpoint
+    python tools/default_backbone.py distil STORE PHOTOS build/default    # the student; resumed from its checkpoint
 
-The student begins with the teacher's own weights: of each block the hidden channels that matter most for its output.
-Then it learns to give the teacher's maps. STORE is the regions of the teacher's whole photos, projected (`lesa
-extract`, `lesa project`): it names the teacher and its principal components. PHOTOS holds the photos. A photo of the
-benchmark's test split (see docs/datasets.md) takes no part: its name's hash says so. Both steps can be stopped at any
-time and go on when they are called again; all randomness follows from SEED.
+The student starts with weights of the teacher, MobileNetV2: in each block the hidden channels that matter most for the
+block's output. Then it learns to give the same maps as the teacher. STORE is a projected region store of the photos
+(`lesa extract`, `lesa project`); its manifest names the teacher, and it has the principal components. PHOTOS is the
+folder of the photos. Photos of the benchmark's test split (see docs/datasets.md) are not used; the hash of a photo's
+name decides its split. Both steps can be stopped at any time; the same command resumes them. All randomness depends
+only on SEED.
 """
 
 import argparse
@@ -34,14 +35,14 @@ from lesa.learn.regions.student import BLOCKS, GRID, SIDE, SIZE, Student
 
 SEED = 20261123
 WHOLE = 224
-"""Pixels: the side to which photos are squashed before views are cut out of them."""
+"""Side in pixels to which photos are squashed before views are cut out of them."""
 MOSAIC = 4
-"""Every fourth round shows four photos at half size: objects beside others, and small ones."""
+"""Every fourth round shows four photos at half size, so that objects are small and beside others."""
 BATCH, RATE, DECAY = 64, 1e-3, 0.01
 
 
 def names_of(folder: Path, split: str) -> list[str]:
-    """Return the photos of a part of the benchmark's split, sorted."""
+    """Return the sorted names of the photos of one split of the benchmark."""
     return sorted(path.name for path in folder.glob("*.jpg") if split_of(path.name) == split)
 
 
@@ -55,10 +56,10 @@ def read_photos(folder: Path, names: list[str]) -> list[Image.Image]:
 
 
 def view(photos: list[Image.Image], rows: Tensor, round_: int) -> Tensor:
-    """Return what a round shows of the photos in these rows: pixels in [-1, 1], (B, 3, 192, 192).
+    """Return the views of a round for the photos of these rows: pixels in [-1, 1], (B, 3, 192, 192).
 
-    Round 0 shows whole photos, later ones random crops, mirrored, brighter or darker, or mosaics of four. It depends
-    on the seed, the round and the row alone, so that the teacher's maps can be kept.
+    Round 0 shows whole photos. Later rounds show random crops (mirrored or not, brighter or darker), or mosaics of four
+    photos. A view depends only on the seed, the round and the row, so that the teacher's maps can be stored.
     """
     show = [whole, mosaic, crop, crop, crop][1 + round_ % MOSAIC if round_ else 0]
     images = [show(photos, int(row), random(round_, int(row)), SIDE) for row in rows]
@@ -69,19 +70,19 @@ def view(photos: list[Image.Image], rows: Tensor, round_: int) -> Tensor:
 
 
 def lit(image: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """Return an image brighter or darker, with another balance of colours."""
+    """Return an image with random brightness and balance of colours."""
     gains_3 = chance.uniform(0.7, 1.3) * chance.uniform(0.92, 1.08, (3, 1))
     curves = (np.arange(256) - 127.5) * gains_3 + 127.5 + chance.uniform(-20, 20)
     return image.point(curves.clip(0, 255).astype(np.uint8).ravel().tolist())
 
 
 def whole(photos: list[Image.Image], row: int, chance: np.random.Generator, side: int) -> Image.Image:
-    """Return a photo as it is."""
+    """Return the whole photo."""
     return photos[row].resize((side, side), Image.Resampling.BILINEAR)
 
 
 def crop(photos: list[Image.Image], row: int, chance: np.random.Generator, side: int) -> Image.Image:
-    """Return a random part of a photo, 12 to 100 % of its area, as a square, mirrored or not."""
+    """Return a random part of a photo (12 to 100 % of its area) as a square, mirrored or not."""
     area, aspect = chance.uniform(0.12, 1), math.exp(chance.uniform(-0.3, 0.3))
     wide, high = (WHOLE * min(1.0, math.sqrt(area * stretch)) for stretch in (aspect, 1 / aspect))
     left, top = chance.uniform(0, 1, 2) * (WHOLE - wide, WHOLE - high)
@@ -90,7 +91,7 @@ def crop(photos: list[Image.Image], row: int, chance: np.random.Generator, side:
 
 
 def mosaic(photos: list[Image.Image], row: int, chance: np.random.Generator, side: int) -> Image.Image:
-    """Return four photos at half size beside each other, the row's own among them."""
+    """Return a square of four photos at half size: the photo of this row and three random ones."""
     square, half = Image.new("RGB", (side, side)), side // 2
     for i, each in enumerate([row, *chance.integers(len(photos), size=3).tolist()]):
         square.paste(crop(photos, each, chance, half), (half * (i % 2), half * (i // 2)))
@@ -98,7 +99,7 @@ def mosaic(photos: list[Image.Image], row: int, chance: np.random.Generator, sid
 
 
 def random(*key: int) -> np.random.Generator:
-    """Return the random numbers of a round and a row."""
+    """Return a generator of random numbers that depends only on the seed and the key, such as a round and a row."""
     return np.random.default_rng([SEED, *key])
 
 
@@ -122,7 +123,7 @@ def make_targets(store: Path, photos: Path, out: Path, rounds: int) -> None:
 
 
 def pruned(teacher: torch.nn.Module, projection: Projection, pixels: Tensor) -> Student:
-    """Return a student with the teacher's most important channels; what it sees in these pixels says which."""
+    """Return a student with the teacher's most important channels, measured on these pixels."""
     stem, student = teacher.conv_stem, Student()
     components = torch.from_numpy(projection.components.T.copy())
     project = components[:, :, None, None], -components @ torch.from_numpy(projection.mean_D)
@@ -131,35 +132,41 @@ def pruned(teacher: torch.nn.Module, projection: Projection, pixels: Tensor) -> 
         layer = teacher.layer[place]
         chains.append(([layer.expand_1x1, layer.conv_3x3], folded(layer.reduce_1x1), block))
     chains.append(([teacher.conv_1x1], project, student.last))
-    seen = activations([makers[-1] for makers, _, _ in chains], lambda: teacher(pixel_values=pixels))
-    for (makers, reader, part), hidden in zip(chains, seen, strict=True):
+    statistics = activations([makers[-1] for makers, _, _ in chains], lambda: teacher(pixel_values=pixels))
+    for (makers, reader, part), hidden in zip(chains, statistics, strict=True):
         narrow([folded(maker) for maker in makers], reader, hidden, convolutions(part))
     return student
 
 
 def activations(layers: list[torch.nn.Module], call: Callable[[], object]) -> list[Tensor]:
-    """Return the mean and the deviation of each channel (2, channels) of what the layers give during a call."""
-    found: dict[torch.nn.Module, Tensor] = {}
+    """Return mean and standard deviation of each output channel (2, channels) of the layers during a call."""
+    statistics: dict[torch.nn.Module, Tensor] = {}
 
     def remember(layer: torch.nn.Module, given: object, maps: Tensor) -> None:
-        found[layer] = torch.stack([maps.mean((0, 2, 3)), maps.std((0, 2, 3))])
+        statistics[layer] = torch.stack([maps.mean((0, 2, 3)), maps.std((0, 2, 3))])
 
     hooks = [layer.register_forward_hook(remember) for layer in layers]
     call()
     for hook in hooks:
         hook.remove()
-    return [found[layer] for layer in layers]
+    return [statistics[layer] for layer in layers]
 
 
 def narrow(
-    makers: list[tuple[Tensor, Tensor]], reader: tuple[Tensor, Tensor], seen: Tensor, into: list[torch.nn.Conv2d]
+    makers: list[tuple[Tensor, Tensor]], reader: tuple[Tensor, Tensor], hidden: Tensor, into: list[torch.nn.Conv2d]
 ) -> None:
     """Copy the convolutions that make hidden channels, and the one that reads them, with the best channels only.
 
-    A channel is as important as its deviation times the norm of the weights that read it. The mean of those that are
-    left out goes into the reader's bias.
+    The importance of a channel is its standard deviation times the norm of the weights that read it. The mean of each
+    omitted channel is added to the reader's bias.
+
+    Args:
+        makers: weight and bias of the convolutions that make the hidden channels.
+        reader: weight and bias of the convolution that reads them.
+        hidden: mean and standard deviation of each hidden channel (2, channels).
+        into: the student's convolutions, which are overwritten.
     """
-    (mean, deviation), (weight, bias) = seen, reader
+    (mean, deviation), (weight, bias) = hidden, reader
     best = (deviation * weight.flatten(1).norm(dim=0)).topk(into[-1].in_channels).indices.sort().values
     rest = torch.ones(len(mean), dtype=torch.bool)
     rest[best] = False
@@ -183,7 +190,7 @@ def convolutions(module: torch.nn.Module) -> list[torch.nn.Conv2d]:
 
 
 def read_teacher(store: Path) -> tuple[Backbone, Projection]:
-    """Return the backbone of a store and its first principal components."""
+    """Return the backbone of a store and its projection, reduced to the first components."""
     projection = read_projection(store)
     if projection is None:
         raise LesaError(f"{store} is not projected: make its principal components with `lesa project`")
@@ -191,13 +198,13 @@ def read_teacher(store: Path) -> tuple[Backbone, Projection]:
 
 
 def batches(photos: int, round_: int, pass_: int) -> Iterator[Tensor]:
-    """Yield the rows of a round in an order of their own; the last, smaller batch is left out."""
+    """Yield the rows of a round in a random order of this round and pass; the last, smaller batch is left out."""
     order = torch.from_numpy(random(round_, pass_, 99).permutation(photos))
     yield from order[: photos // BATCH * BATCH].split(BATCH)
 
 
 def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> None:
-    """Train the student on all rounds, so many passes; write its weights in half precision and its measure."""
+    """Train the student for a number of passes over all rounds; write its weights in half precision, and a log."""
     train, validation = (read_photos(photos, names_of(photos, split)) for split in ("train", "validation"))
     expected = torch.from_numpy(np.load(out / "validation-000.npy")).float()
     torch.manual_seed(SEED)
@@ -217,7 +224,7 @@ def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> No
         state = torch.load(out / "distil.pt", weights_only=True)
         if state["settings"] != settings:
             raise LesaError(
-                f"{out / 'distil.pt'} was begun with {state['settings']}, not {settings}: give another folder"
+                f"{out / 'distil.pt'} was made with {state['settings']}, not {settings}: give another folder"
             )
         for key, each in parts.items():
             each.load_state_dict(state[key])
@@ -231,8 +238,8 @@ def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> No
             total += step(student, optimizer, view(train, rows, round_), torch.from_numpy(targets[rows]).float())
             schedule.step()
             average.update_parameters(student)
-        missing = unexplained(average.module, validation, expected)
-        log.append({"done": done + 1, "loss": total / (len(train) // BATCH), "unexplained": missing})
+        share = unexplained(average.module, validation, expected)
+        log.append({"done": done + 1, "loss": total / (len(train) // BATCH), "unexplained": share})
         with replacing(out / "distil.pt") as temporary:
             states = {key: each.state_dict() for key, each in parts.items()}
             torch.save({**states, "settings": settings, "log": log}, temporary)
@@ -243,12 +250,12 @@ def distil(store: Path, photos: Path, out: Path, rounds: int, passes: int) -> No
 
 
 def rate(step: int, steps: int) -> float:
-    """Return the share of the learning rate: a short rise, then half a cosine."""
+    """Return the factor of the learning rate: a short linear rise, then half a cosine."""
     return min(step / 300, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
 def step(student: Student, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor) -> float:
-    """Take one step on the squared distance to the teacher's regions; return it as a share of their variance."""
+    """Take one step on the squared distance to the teacher's regions, divided by their squares; return this loss."""
     with torch.autocast("cpu", torch.bfloat16):
         regions = student(pixels.contiguous(memory_format=torch.channels_last))
     loss = (regions.float() - targets).square().sum(dim=2).mean() / targets.square().sum(dim=2).mean()
@@ -260,27 +267,27 @@ def step(student: Student, optimizer: torch.optim.Optimizer, pixels: Tensor, tar
 
 
 def unexplained(student: torch.nn.Module, photos: list[Image.Image], expected: Tensor) -> float:
-    """Return the share of the teacher's variance on whole photos that the student misses."""
+    """Return the share of the teacher's variance on whole photos that the student does not explain."""
     student.eval()
     with torch.inference_mode():
         pixels = (view(photos, rows, 0) for rows in torch.arange(len(photos)).split(64))
-        found = torch.cat([student(each.contiguous(memory_format=torch.channels_last)) for each in pixels])
-    return float((found - expected).square().sum() / expected.square().sum())
+        regions = torch.cat([student(each.contiguous(memory_format=torch.channels_last)) for each in pixels])
+    return float((regions - expected).square().sum() / expected.square().sum())
 
 
 def main() -> None:
     """Run the step that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["targets", "distil"])
+    parser.add_argument("step", choices=["targets", "distil"])
     for name in ("store", "photos", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--rounds", type=int, default=12, help="views of every photo")
-    parser.add_argument("--passes", type=int, default=3, help="how often the student sees every view")
+    parser.add_argument("--rounds", type=int, default=12, help="number of views per photo")
+    parser.add_argument("--passes", type=int, default=3, help="number of passes over all views")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    if given.what == "targets":
+    if given.step == "targets":
         make_targets(given.store, given.photos, given.out, given.rounds)
     else:
         distil(given.store, given.photos, given.out, given.rounds, given.passes)

@@ -1,10 +1,10 @@
-"""The last step of the default bundle: calibrated, with its model card, as one file (`tools/default_bundle.sh`).
+"""The last step of `tools/default_bundle.sh`: calibrate the default bundle and write it, with its model card.
 
     python tools/default_bundle.py build/default Images docs/default-bundle.md src/lesa/default.lesa
 
-The map from scores to probabilities is fitted with the head that never saw a fifth of the words, on validation photos:
-so it knows how much lower unseen labels score. It has no biases of single labels: how often dogs are photographed
-differs from one collection to the next.
+The map from scores to probabilities is fitted on validation photos, with the head that was trained without a fifth of
+the words. So it learns how much lower unseen labels score. It has no biases of single labels, because the frequency of
+a label, such as dogs, differs between collections.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from lesa.tagger import Tagger
 
 
 def calibration_of(bundle: Path, dataset: Path, photos: Path) -> Calibration:
-    """Return the map that suits a bundle's scores on the validation photos of a data set."""
-    known = read_dataset(dataset)
-    validation = known.split("validation")
+    """Return the calibration of a bundle, fitted on the validation photos of a data set."""
+    data = read_dataset(dataset)
+    validation = data.split("validation")
     files = [photos / name for name in validation.photos]
-    labelled = score_photos(Tagger(bundle), files, validation.targets.dense(), known.vocabulary.names, failed=print)
+    labelled = score_photos(Tagger(bundle), files, validation.targets.dense(), data.vocabulary.names, failed=print)
     return fit_calibration(labelled, strengths=())
 
 
 def main() -> None:
-    """Calibrate, and write head, calibration and model card as one bundle."""
+    """Fit the calibration, and write head, calibration and model card as one bundle."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("folder", "photos", "card", "out"):
         parser.add_argument(name, type=Path)
@@ -39,7 +39,7 @@ def main() -> None:
     print(json.dumps(calibration.to_dict(), indent=1))
     card = given.card.read_text(encoding="utf-8")
     if unfilled := re.findall("@[A-Z]+@", card):
-        raise LesaError(f"{given.card} is not filled in: {', '.join(unfilled)}")
+        raise LesaError(f"{given.card} has empty fields: fill in {', '.join(unfilled)}")
     bundle = open_bundle(given.folder / "head-all.lesa")
     members = {
         GRAPH: bundle.graph,

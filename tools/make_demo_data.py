@@ -1,11 +1,11 @@
-"""Make the data that the package carries for `lesa demo`, from a prepared data set and its 7 x 7 region features.
+"""Make the data of `lesa demo`, which is part of the package, from a prepared data set and its 7 x 7 regions.
 
     lesa prepare captions flickr8k/Flickr8k.token.txt --seen-words TagList1k.txt --unseen-words Concepts81.txt \\
         -o prepared/flickr8k
     lesa extract flickr8k/Images -o features/mobilenet-v2-7x7 --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
     python tools/make_demo_data.py prepared/flickr8k features/mobilenet-v2-7x7
 
-The result follows from its input alone. No photo and no caption text goes in.
+The result depends only on the input. It contains no photo and no text of a caption.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PHOTOS = {"train": 2600, "validation": 394, "test": 1206}
 SIZE = 96
 ENCODER = "all-MiniLM-L6-v2"
 BACKBONE = "hf:google/mobilenet_v2_1.0_224"
-# The share of the numbers, the largest ones, that is cut off: then the steps are finer by half than without.
+# The largest numbers are clipped; this is their share. The clipping makes the steps half as large.
 CLIPPED = 1e-5
 README = """\
 # The embedded data of `lesa demo`
@@ -41,14 +41,14 @@ no caption text.
 {files}
 
 * **Regions.** The last map of MobileNetV2 1.0 (ImageNet, 224 x 224; {grid[0]} x {grid[1]} x {source}), projected to
-  {size} principal components that were learned on {learned} training photos ({kept:.0%} of the variance). 8 bits a
-  number with one step of {step:.4g} for all; {clipped:.4%} of the numbers are cut off at {limit:.4g}.
-* **Labels.** {seen} seen and {unseen} unseen ones by the rules of `lesa prepare captions`. Photos: {splits};
-  of each split of the whole benchmark the ones whose names have the lowest SHA-256. All its labels are kept.
+  {size} principal components that were fitted on {learned} training photos ({kept:.0%} of the variance). 8 bits per
+  number, with one step of {step:.4g} for all; {clipped:.4%} of the numbers are clipped at {limit:.4g}.
+* **Labels.** {seen} seen and {unseen} unseen labels by the rules of `lesa prepare captions`. Photos: {splits}:
+  in each split of the whole benchmark, the photos whose names have the lowest SHA-256. All labels are included.
 * **Vectors.** {encoder}, {numbers} numbers per label.
 * **Licences.** These numbers are the project's own, under its licence. They were computed with the weights of
   MobileNetV2 (TensorFlow models, Apache-2.0) and of all-MiniLM-L6-v2 (Apache-2.0), from photos that may be used for
-  research and are not carried.
+  research and are not included.
 
 `tools/make_demo_data.py` made it and holds the commands.
 """
@@ -66,13 +66,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         regions = Path(folder) / "regions"
         project(RegionStore.open(given.regions), regions, SIZE, whole.split("train").photos)
-        about = write_regions(RegionStore.open(regions), data, given.out)
+        description = write_regions(RegionStore.open(regions), data, given.out)
         with replacing(given.out / FILE) as temporary:
             temporary.write_bytes((regions / FILE).read_bytes())
     write_dataset(data, given.out)
     names = data.vocabulary.names
     write_table(given.out / "vectors.safetensors", names, read_vectors(f"text:{ENCODER}", names))
-    write_readme(data, about, given.out)
+    write_readme(data, description, given.out)
     for name, row in counts(data).items():
         print(name, row)
     print(f"{sum(path.stat().st_size for path in given.out.iterdir()) / 1e6:.2f} MB in {given.out}")
@@ -95,10 +95,10 @@ def first_photos(split: Split, count: int) -> Split:
 
 
 def write_regions(store: RegionStore, data: Dataset, out: Path) -> dict[str, Any]:
-    """Write the photos' regions as 8-bit codes with what they are, and return the latter."""
+    """Write the photos' regions as 8-bit codes, and their description, which is returned."""
     names = [photo for split in data.splits.values() for photo in split.photos]
     codes_NRD, step, clipped = quantise(store.read(store.index(names)))
-    # A component after the other: neighbours in the file are then of one spread, which packs a tenth smaller.
+    # In the order of components: numbers of equal spread are together, and the file becomes a tenth smaller.
     codes_DNR = np.ascontiguousarray(codes_NRD.transpose(2, 0, 1))
     with replacing(out / "regions.npz") as temporary:
         np.savez_compressed(temporary, codes=codes_DNR, step=np.float32(step))
@@ -110,21 +110,21 @@ def write_regions(store: RegionStore, data: Dataset, out: Path) -> dict[str, Any
         "codes_sha256": hashlib.sha256(codes_DNR.tobytes()).hexdigest(),
     }
     backbone = {**store.manifest["backbone"], "spec": BACKBONE}
-    about = {
+    description = {
         "backbone": backbone,
         "preprocessing": store.manifest["preprocessing"],
         "grid": store.manifest["grid"],
         "size": store.size,
         "projection": projection,
     }
-    write_json(out / "regions.json", about)
-    return about
+    write_json(out / "regions.json", description)
+    return description
 
 
 def quantise(regions: NDArray[np.float32]) -> tuple[NDArray[np.int8], float, float]:
-    """Return 8-bit codes, the one step by which they are multiplied, and the share of the numbers that was cut off.
+    """Return 8-bit codes, the one step that they are multiplied by, and the share of clipped numbers.
 
-    One step for all components keeps the error alike in all of them, and the codes of weak components small.
+    With one step for all components, all have the same error, and weak components have small codes.
     """
     limit = float(np.quantile(np.abs(regions), 1 - CLIPPED))
     step = float(np.float32(limit / 127))
@@ -132,9 +132,9 @@ def quantise(regions: NDArray[np.float32]) -> tuple[NDArray[np.int8], float, flo
     return codes, step, float((np.abs(regions) > limit).mean())
 
 
-def write_readme(data: Dataset, about: dict[str, Any], out: Path) -> None:
+def write_readme(data: Dataset, description: dict[str, Any], out: Path) -> None:
     """Write the description of the data."""
-    what = {
+    contents = {
         "regions.npz": "`codes` (features, photos, regions; signed 8 bits) and `step`; photos as in `dataset.json`",
         "regions.json": "backbone, preprocessing, grid and projection",
         "projection.safetensors": "mean and principal components",
@@ -142,16 +142,16 @@ def write_readme(data: Dataset, about: dict[str, Any], out: Path) -> None:
         "targets.safetensors": "the photos' labels",
         "vectors.safetensors": "the labels' vectors",
     }
-    projection = about["projection"]
+    projection = description["projection"]
     text = README.format(
         photos=sum(len(split.photos) for split in data.splits.values()),
         files="\n".join(
-            f"| `{name}` | {text} | {(out / name).stat().st_size / 1e6:.2f} |" for name, text in what.items()
+            f"| `{name}` | {text} | {(out / name).stat().st_size / 1e6:.2f} |" for name, text in contents.items()
         ),
-        grid=about["grid"],
+        grid=description["grid"],
         source=projection["source_size"],
         learned=projection["photos"],
-        size=about["size"],
+        size=description["size"],
         kept=projection["variance_kept"],
         step=projection["step"],
         clipped=projection["clipped"],

@@ -1,10 +1,11 @@
-"""Write the checkpoints of tests/data/tensorflow with TensorFlow itself; run by hand.
+"""Write the checkpoints of tests/data/tensorflow with TensorFlow itself. Run it by hand.
 
     python -m venv build/tensorflow && build/tensorflow/bin/pip install tensorflow-cpu
     build/tensorflow/bin/python tools/make_tensorflow_checkpoints.py
 
-The tests read these files without TensorFlow and compare them with the arrays and scores that it stored beside them.
-TensorFlow is no dependency of the project: use an environment of its own. Written with TensorFlow 2.21.
+The tests read these files without TensorFlow and compare them with the arrays and scores in the .npz files beside them,
+which TensorFlow computed. The project does not depend on TensorFlow: install it in a separate environment. The files
+were written with TensorFlow 2.21.
 """
 
 import shutil
@@ -21,9 +22,9 @@ D, M, E, GRID, BATCH, LABELS = 6, 3, 5, 4, 2, 7
 
 
 def save(name: str, build: Callable[[np.random.Generator], object], **saver: object) -> None:
-    """Build variables in a new graph and save them with the classic Saver, their values beside them.
+    """Build variables in a new graph and save them with the classic Saver, and their values in a .npz file.
 
-    What is called `..._1` is saved as one file of version 1; it has the values of what is called as it without `_1`.
+    A checkpoint whose name ends in `_1` is saved as one file of version 1, with the values of the name without `_1`.
     """
     if name.endswith("_1"):
         saver["write_version"] = v1.train.SaverDef.V1
@@ -41,17 +42,17 @@ def save(name: str, build: Callable[[np.random.Generator], object], **saver: obj
 
 
 def to_numpy(value: np.ndarray) -> np.ndarray:
-    """Return the value, bfloat16 as float32, which holds it exactly and which a .npz can store."""
+    """Return the value; bfloat16 becomes float32, which is exact and which a .npz file can store."""
     return value.astype(np.float32) if value.dtype == tf.bfloat16.as_numpy_dtype else value
 
 
 def variable(name: str, value: object, **options: object) -> tf.Variable:
-    """Make a variable of this name and first value in the graph."""
+    """Make a variable with this name and first value in the graph."""
     return v1.get_variable(name, initializer=tf.constant(value), **options)
 
 
 def authors_model(draw: np.random.Generator) -> None:
-    """Build METHOD's sections 1 to 3 out of TensorFlow's own operations, under the authors' variable names."""
+    """Build the published model out of TensorFlow's own operations, with the authors' names of variables."""
     regions = v1.placeholder(tf.float32, (BATCH, GRID * GRID, D), "regions")
     vectors = v1.placeholder(tf.float32, (LABELS, E), "vectors")
     normal = lambda *shape: draw.normal(size=shape).astype(np.float32)  # noqa: E731
@@ -80,13 +81,13 @@ def authors_model(draw: np.random.Generator) -> None:
     attended = tf.einsum("bmr,brd->bmd", tf.nn.softmax(logits, axis=2), features)
     compatibility = tf.einsum("bmd,de,ce->bmc", attended, w, tf.nn.l2_normalize(vectors, axis=1))
     scores = tf.identity(tf.reduce_max(compatibility, axis=1), "scores")
-    # One step fills the optimiser's slots, which a real checkpoint has too.
+    # One step creates the optimiser's slots, which a real checkpoint also has.
     step = v1.train.get_or_create_global_step()
     v1.train.RMSPropOptimizer(1e-3, momentum=0.9, epsilon=1.0).minimize(tf.reduce_sum(scores), step, name="train")
 
 
 def run_model(session: v1.Session) -> dict[str, np.ndarray]:
-    """Take the training step, then return given regions and vectors and the scores that TensorFlow computes of them."""
+    """Take the training step, then return random regions and vectors, and TensorFlow's scores of them."""
     draw = np.random.default_rng(0)
     given = {
         "regions": draw.normal(size=(BATCH, GRID * GRID, D)).astype(np.float32),
@@ -98,7 +99,7 @@ def run_model(session: v1.Session) -> dict[str, np.ndarray]:
 
 
 def slim_vgg_19(draw: np.random.Generator) -> None:
-    """Make TF-slim's names of VGG-19's convolutions, with two channels each."""
+    """Make VGG-19's convolutions under TF-slim's names, with two channels each."""
     for block, layers in enumerate((2, 2, 4, 4, 4), start=1):
         for layer in range(1, layers + 1):
             scope = f"vgg_19/conv{block}/conv{block}_{layer}"
@@ -113,7 +114,7 @@ TYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16", 
 
 
 def every_dtype(draw: np.random.Generator, types: tuple[str, ...] = TYPES) -> None:
-    """Make a variable of every usual type, empty, scalar and unusual ones among them, on two devices for two shards."""
+    """Make a variable of every usual type, a scalar, an empty one and a text, on two devices for two shards."""
     for index, name in enumerate(types):
         with tf.device(f"/cpu:{index % 2}"):
             values = tf.cast(draw.integers(0, 100, size=(2, 3)) - 3 * (name[0] != "u"), name)
@@ -124,13 +125,13 @@ def every_dtype(draw: np.random.Generator, types: tuple[str, ...] = TYPES) -> No
 
 
 def partitioned(draw: np.random.Generator) -> None:
-    """Make a variable that is kept in two parts."""
+    """Make a variable that is stored in two parts."""
     del draw
     v1.get_variable("parts", (4, 3), partitioner=v1.fixed_size_partitioner(2), initializer=v1.ones_initializer())
 
 
 def every_dtype_of_version_1(draw: np.random.Generator) -> None:
-    """Make the same without bfloat16, which version 1 has not, and the ends of the integers' ranges."""
+    """Make the same without bfloat16, which version 1 lacks, and the limits of the integer types."""
     every_dtype(draw, tuple(name for name in TYPES if name != "bfloat16"))
     for name in ("int8", "uint8", "int16", "uint16", "int32", "int64"):
         ends = np.iinfo(name)
@@ -139,14 +140,14 @@ def every_dtype_of_version_1(draw: np.random.Generator) -> None:
 
 
 def save_object_based() -> None:
-    """Save as TensorFlow 2 does, with an object graph (a string) among the variables."""
+    """Save as TensorFlow 2 does: the variables include an object graph (a string)."""
     attention = tf.Variable(np.arange(4, dtype=np.float32))
     tf.train.Checkpoint(attention=attention).write(str(FOLDER / "objects"))
     np.savez_compressed(FOLDER / "objects.npz", **{"attention/.ATTRIBUTES/VARIABLE_VALUE": attention.numpy()})
 
 
 def save_many_blocks() -> None:
-    """Save names of a megabyte in all, so that a table has several blocks (of 256 kB each); zipped to a few kB."""
+    """Save names with one megabyte in total, so that a table has several blocks (256 kB each); zipped to a few kB."""
     names = [f"{letter * 400}/{number:04d}/" + letter * 700 for letter in "abc" for number in range(300)]
     values = [np.float32(number) for number in range(len(names))]
     prefix = FOLDER / "blocks"

@@ -5,9 +5,9 @@
     a/2.jpg,cat;-dog,
 
 * `photo` is a path relative to the photo folder.
-* `labels` are the present labels. `-dog` (JSON Lines: `absent`) says that somebody looked and there is no dog.
-* A label that is not mentioned is absent; but if any row says `absent` explicitly, it is not annotated.
-* A label whose name holds a `;` or begins with `-` needs JSON Lines.
+* `labels` are the present labels. `-dog` (JSON Lines: `absent`) says that somebody looked and saw no dog.
+* A label that a row does not mention is absent. But if any row of the file names absent labels, it is not annotated.
+* A label whose name contains `;` or begins with `-` needs JSON Lines.
 * `split` is `train`, `validation` or `test`, and may be left out.
 """
 
@@ -34,7 +34,7 @@ class Row:
     present: frozenset[str]
     absent: frozenset[str]
     split: str
-    """`train`, `validation` or `test`; empty where it is left out."""
+    """`train`, `validation` or `test`; empty if it is left out."""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     readers = {".csv": _read_csv, ".jsonl": _read_json_lines}
     if path.suffix not in readers:
-        raise LesaError(f"{path} is neither .csv nor .jsonl: write the labels as one of them")
+        raise LesaError(f"{path} is neither .csv nor .jsonl: write the labels in one of these formats")
     rows: dict[str, Row] = {}
     try:
         for row in readers[path.suffix](path):
@@ -60,7 +60,6 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    """Yield a CSV file's rows."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
@@ -69,7 +68,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
                 where = f"{path}:{reader.line_num}"
                 if None in values or None in values.values():
                     raise LesaError(
-                        f"{where}: expected {len(reader.fieldnames or ())} columns: quote what holds a comma"
+                        f"{where}: expected {len(reader.fieldnames or ())} columns: put values with commas in quotes"
                     )
                 named = [label.strip() for label in values["labels"].split(";") if label.strip()]
                 present = [label for label in named if not label.startswith("-")]
@@ -80,7 +79,6 @@ def _read_csv(path: Path) -> Iterator[Row]:
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
-    """Yield a JSON Lines file's rows."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
@@ -88,10 +86,10 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
 
 
 def _parse_json_row(line: str, where: str) -> Row:
-    """Return the row of a JSON object.
+    """Return the row of a line of JSON.
 
     Raises:
-        LesaError: it is none, or its values are of other types.
+        LesaError: the line is not a JSON object, or its values have wrong types.
     """
     try:
         values = json.loads(line)
@@ -111,7 +109,7 @@ def _parse_json_row(line: str, where: str) -> Row:
 
 
 def _check_columns(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Refuse columns or keys that would be read as something else, or not at all.
+    """Check the columns of a CSV file or the keys of a JSON object.
 
     Raises:
         LesaError: one is unknown or appears twice, or `photo` or `labels` is missing.
@@ -124,10 +122,10 @@ def _check_columns(names: Sequence[str], known: Sequence[str], where: str) -> No
 
 
 def _make_row(photo: str, present: Sequence[str], absent: Sequence[str], split: str, where: str) -> Row:
-    """Return a row whose values make sense.
+    """Return a row after checking its values.
 
     Raises:
-        LesaError: they do not.
+        LesaError: the path leads out of the photo folder, the split is unknown, or a label is present and absent.
     """
     path = PurePosixPath(photo)
     if not photo.strip() or path.is_absolute() or ".." in path.parts:
@@ -140,5 +138,5 @@ def _make_row(photo: str, present: Sequence[str], absent: Sequence[str], split: 
 
 
 def value_of_the_rest(rows: Sequence[Row]) -> int:
-    """Return what a label is where a row does not mention it: -1 (absent), or 0 if any row says `absent`."""
+    """Return the target of labels that a row does not mention: 0 (not annotated) if a row has absent ones, else -1."""
     return 0 if any(row.absent for row in rows) else -1

@@ -1,12 +1,12 @@
-"""The deployable model, one zip or folder: opened only if its version, hashes, names and shapes agree.
+"""The deployable model, one zip or folder. It is opened only if its version, hashes, names and shapes agree.
 
-manifest.json         format, what a photo becomes, how scores follow, the labels, the hash of every other member
+manifest.json         format, preprocessing, sizes, how to score, the labels, the hash of every other member
 graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E), `attention` (B, M, R), `regions` (B, R, E), any B
-labels.safetensors    the labels' vectors (C, E), in 8 bits with one scale per label or in 32; means that centre others
+labels.safetensors    the labels' vectors (C, E), in 32 bits, or in 8 bits with one scale per label; means for centring
 MODEL_CARD.md         data, licence, metrics with their rules, limits
-calibration.json      optional: how scores become probabilities, and how that was found
+calibration.json      optional: how scores become probabilities, and how the calibration was fitted
 
-The zip is stored, not compressed: its members are no larger than the file. A folder of the same members opens as well.
+The zip is not compressed, so no member is larger than the file. A folder with the same members can be opened as well.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ CALIBRATION = "calibration.json"
 DEFAULT = "default"
 """The name of the bundle that comes with the package."""
 EMBEDDED = Path(__file__).with_name("default.lesa")
-"""Where it is (made by `tools/default_bundle.py`)."""
+"""The path of that bundle (made by `tools/default_bundle.py`)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A member's name: never a path."""
 LARGEST = 4096
-"""Pixels: the greatest side of a photo that is taken from a manifest; networks see 200 to 1,000."""
+"""The greatest side in pixels that a manifest may ask for; networks use 200 to 1,000."""
 Read = Callable[[str], bytes]
 """A member's name -> its content."""
 SELECTIONS = ("max", "log-mean-exp")
@@ -47,10 +47,10 @@ SELECTIONS = ("max", "log-mean-exp")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself.
+    """The description of a bundle: preprocessing, sizes, labels, sources of vectors.
 
     Raises:
-        LesaError: a value that no bundle has.
+        LesaError: a value is outside its limits, no label was given, or a label appears twice.
     """
 
     preprocessing: Preprocessing
@@ -58,28 +58,28 @@ class Manifest:
     grid: tuple[int, int]
     """Rows and columns of the regions: R = rows x columns."""
     attentions: int
-    """M, the codes of a photo."""
+    """M, the number of codes of a photo."""
     vector_size: int
     """E, the length of a code and of a label vector."""
     selection: Literal["max", "log-mean-exp"]
-    """How a label's score follows from its M dot products."""
+    """How the M dot products of a label become its score."""
     unseen: tuple[str, ...]
-    """Labels of the vocabulary that no training photo carried."""
+    """Labels of the vocabulary that no training photo had."""
     seen: tuple[str, ...]
     """Labels of the training photos."""
     words: tuple[str, ...]
-    """Other words whose vectors the bundle carries; they are no tags unless asked for."""
+    """Other words with vectors in the bundle; they become tags only on request."""
     sources: tuple[str, ...]
-    """Where the vectors of all other words come from (see `lesa.vectors`)."""
+    """The sources of the vectors of all other words (see `lesa.vectors`)."""
     region_shift: float = 0.0
     """How far, in grid cells, a region's content is shifted down and right."""
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What a label is a kind of, the outermost first: `dog` -> (`animal`,)."""
+    """The kinds above a label, the most general one first: `dog` -> (`animal`,)."""
     composed: bool = False
-    """Whether a phrase may be composed of the vectors of its words where the bundle does not carry it."""
+    """Whether a phrase without a vector of its own may get the mean of its words' vectors."""
 
     def __post_init__(self) -> None:
-        """Refuse what the tagger could not work with."""
+        """Refuse values that the tagger could not work with."""
         if self.selection not in SELECTIONS:
             raise LesaError(f"selection is {self.selection!r}, expected one of {', '.join(SELECTIONS)}")
         if not 0 <= self.region_shift < 1:
@@ -87,21 +87,21 @@ class Manifest:
         if min(*self.grid, self.attentions, self.vector_size) < 1:
             raise LesaError("grid, attentions and vector_size must be at least 1")
         if len(set(self.names)) != len(self.names) or not self.tags:
-            raise LesaError("the labels are none, or one appears twice")
+            raise LesaError("no label was given, or one appears twice: give each label once")
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The labels that a photo is tagged with unless others are asked for."""
+        """The labels of a photo's tags, unless other labels are given."""
         return self.unseen + self.seen
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names whose vectors the bundle carries, in their order (C names)."""
+        """All names with vectors in the bundle, in the order of the vectors (C names)."""
         return self.tags + self.words
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Manifest":
-        """Make it from what JSON holds."""
+        """Make a manifest from the fields of the JSON file."""
         rows, columns = fields["grid"]
         return cls(
             preprocessing=_preprocessing(fields["preprocessing"]),
@@ -118,12 +118,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Nothing of it has run yet."""
+    """An opened bundle. Its graph has not run yet."""
 
     path: Path
     manifest: Manifest
     vectors_CE: NDArray[np.float32]
-    """Unit vectors of `about.names`."""
+    """Unit vectors of `manifest.names`."""
     space: VectorSpace
     """How any other word becomes a vector."""
     graph: bytes
@@ -131,13 +131,13 @@ class Bundle:
     card: str
     """The model card (Markdown)."""
     fingerprint: str
-    """SHA-256 of the manifest, and with it of all that decides codes and scores: not of calibration and model card."""
+    """SHA-256 of everything that decides codes and scores; calibration, model card and parents do not change it."""
     calibration: Calibration | None = None
     """How scores become probabilities, if the bundle was calibrated."""
 
     @property
     def name(self) -> str:
-        """What opens it again from anywhere: `default`, or its absolute path."""
+        """The name that opens it again from any folder: `default`, or its absolute path."""
         return DEFAULT if self.path == EMBEDDED else str(self.path.absolute())
 
 
@@ -145,7 +145,8 @@ def open_bundle(path: Path | str) -> Bundle:
     """Open a bundle; `default` is the one that comes with the package.
 
     Raises:
-        LesaError: it is missing or no bundle, of another version, changed, incomplete, or its parts do not fit.
+        LesaError: it is missing, is not a bundle, has another version, was changed, is incomplete, or its parts do
+            not fit together.
     """
     path = _place(path)
     return _assemble(path, _read_whole(path))
@@ -156,16 +157,16 @@ def _place(path: Path | str) -> Path:
 
 
 def with_calibration(path: Path | str, calibration: Calibration, out: Path | str) -> None:
-    """Write a bundle again, as one zip, with a calibration in place of the one that it may have.
+    """Write a copy of a bundle, as one zip, with this calibration in place of its own.
 
-    An index of photos that was made with the one bundle works with the other: codes and scores are the same.
+    An index of photos that was made with one of the two bundles works with the other: codes and scores are the same.
 
     Raises:
         LesaError: the bundle cannot be opened, or `out` is a folder.
     """
     path, out = _place(path), Path(out)
     if out.is_dir():
-        raise LesaError(f"{out} is a folder: a calibrated bundle is written as one file, name another")
+        raise LesaError(f"{out} is a folder: a calibrated bundle is written as one file, give another name")
     content = _read_whole(path)
     manifest = _assemble(path, content).manifest
     write_bundle(out, manifest, {**content.members, CALIBRATION: _json(calibration.to_dict())})
@@ -176,10 +177,10 @@ def _json(value: Any) -> bytes:
 
 
 class _Content(NamedTuple):
-    """What a bundle's file or folder holds; every member agrees with its hash."""
+    """The content of a bundle's file or folder; every member agrees with its hash."""
 
     fields: dict[str, Any]
-    """The manifest as JSON holds it."""
+    """The manifest as it is in JSON."""
     manifest: Manifest
     members: dict[str, bytes]
 
@@ -193,24 +194,24 @@ def _read_whole(path: Path) -> _Content:
         with zipfile.ZipFile(path) as archive:
             return _checked(path, _zip_reader(path, archive))
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
-        # What zipfile raises on files that are no zip, or a damaged one.
+        # zipfile raises these on files that are not a zip, or that are damaged.
         raise LesaError(f"{path} is not a bundle, or damaged ({error}): export it or copy it again") from None
 
 
 def write_bundle(path: Path | str, manifest: Manifest, members: Mapping[str, bytes]) -> None:
-    """Write a bundle as one zip, whole or not at all; the same content gives the same bytes."""
+    """Write a bundle as one zip, completely or not at all; the same content gives the same bytes."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
     contents = {MANIFEST: _json({"format": FORMAT, **asdict(manifest), "members": hashes}), **members}
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in contents.items():
-            # ZipInfo's default: not compressed, and dated 1980.
+            # By default ZipInfo means: not compressed, and dated 1980.
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def pack_labels(
     vectors_CE: NDArray[np.float32], means: Sequence[NDArray[np.float32]] | None, bits: Literal[8, 32] = 32
 ) -> bytes:
-    """Return the member `labels.safetensors`; with 8 bits a row is whole numbers times the row's scale."""
+    """Return the member `labels.safetensors`; with 8 bits each row is whole numbers times the row's scale."""
     further = {f"mean.{i}": mean for i, mean in enumerate(means or [])}
     if bits == 32:
         return save({"vectors": vectors_CE, **further})
@@ -244,7 +245,7 @@ def _assemble(path: Path, content: _Content) -> Bundle:
 
 
 def _decisive(fields: Mapping[str, Any]) -> bytes:
-    """Return the manifest without what cannot change codes or scores, so that an index outlives such a change."""
+    """Return the manifest without fields that cannot change codes or scores: an index stays valid when they change."""
     hashes = {name: value for name, value in fields["members"].items() if name not in (CALIBRATION, CARD)}
     return _json({name: value for name, value in fields.items() if name != "parents"} | {"members": hashes})
 
@@ -259,12 +260,12 @@ def _calibration(path: Path, members: Mapping[str, bytes]) -> Calibration | None
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], Manifest, dict[str, str]]:
-    """Return the manifest as JSON holds it, as an object, and the hashes of the other members."""
+    """Return the manifest as it is in JSON, as an object, and the hashes of the other members."""
     try:
         fields = json.loads(content)
-        found = fields.get("format")
-        if found != FORMAT:
-            raise LesaError(f"its format is {found!r}, this version reads {FORMAT!r}: export the run again")
+        given = fields.get("format")
+        if given != FORMAT:
+            raise LesaError(f"its format is {given!r}, this version reads {FORMAT!r}: export the run again")
         hashes = dict(fields["members"])
         manifest = Manifest.from_dict(fields)
     except LesaError as error:
@@ -272,7 +273,7 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], Manifest, dict[s
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise LesaError(f"{path}: {MANIFEST} is damaged ({error!r}): export or copy the bundle again") from None
     if odd := [name for name in hashes if not NAME.fullmatch(name)]:
-        raise LesaError(f"{path}: the member {odd[0]!r} is not a plain name, as a bundle's members have")
+        raise LesaError(f"{path}: the member {odd[0]!r} is not a plain name: expected letters, digits, `.`, `_`, `-`")
     if missing := {GRAPH, LABELS, CARD} - set(hashes):
         raise LesaError(f"{path} lacks {', '.join(sorted(missing))}: export the run again")
     return fields, manifest, hashes
@@ -298,7 +299,7 @@ def read_labels(
     if means and (len(means) != len(manifest.sources) or sum(mean.size for mean in means) != manifest.vector_size):
         sizes = [mean.shape for mean in means]
         raise LesaError(
-            f"{path}: {LABELS} holds means of shapes {sizes}, which do not make {manifest.vector_size} values"
+            f"{path}: {LABELS} holds means of shapes {sizes}, together not {manifest.vector_size} values: export again"
         )
     return unit(vectors_CE, manifest.names), means or None
 
@@ -320,7 +321,7 @@ def _zip_reader(path: Path, archive: zipfile.ZipFile) -> Read:
     for info in archive.infolist():
         if not NAME.fullmatch(info.filename):
             raise LesaError(
-                f"{path}: the member {info.filename!r} is not a plain name, as every member of a bundle has"
+                f"{path}: the member {info.filename!r} is not a plain name: expected letters, digits, `.`, `_`, `-`"
             )
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise LesaError(f"{path}: {info.filename} is compressed or encrypted: pack it again with `zip -0`")
@@ -339,7 +340,7 @@ def _preprocessing(fields: Any) -> Preprocessing:
     sized = all(type(side) is int and 1 <= side <= LARGEST for side in (made.size, made.short_side))
     numbers = (*made.mean, *made.std, made.scale)
     if not (named and sized and len(made.mean) == len(made.std) == 3 and np.isfinite(numbers).all() and all(made.std)):
-        raise ValueError(f"{made} cannot be followed")
+        raise ValueError(f"{made} has values outside their limits")
     return made
 
 

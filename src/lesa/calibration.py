@@ -1,28 +1,25 @@
-"""Scores -> probabilities: the map that tagging needs. `lesa.fit_calibration` finds it on labelled photos.
+"""Scores -> probabilities: the map that tagging uses. `lesa.fit_calibration` fits it on labelled photos.
 
     probability = sigmoid(slope * score + photo_factor * photo_offset + bias + seen_bias * [seen] + own bias)
 
 `slope`, `photo_factor`, `bias` and `seen_bias` are shared by all labels (Platt 1999, "Probabilistic outputs for support
-vector machines"). A photo's offset is log(mean(exp(score))) over the bundle's own labels: on some photos all scores are
-higher, which says nothing about a label. `seen_bias` belongs to the labels that training photos carried. Generalized
-zero-shot tagging needs it, because they score higher (Chao et al. 2016, "An empirical study and analysis of generalized
-zero-shot learning", who subtract it from scores). A label's own bias says how often it is present beyond its score; it
-is shrunk towards zero, by a strength that held-out photos choose. Words that were not calibrated have no own bias and
-count as unseen.
+vector machines"). A photo's offset is log(mean(exp(score))) over the bundle's own labels. It is needed because on some
+photos the scores of all labels are higher. `seen_bias` is added for seen labels, the labels of training photos.
+Generalized zero-shot tagging needs it, because seen labels score higher (Chao et al. 2016, "An empirical study and
+analysis of generalized zero-shot learning", who subtract it from scores). A label's own bias corrects the probability
+of a label that is present more or less often than its scores suggest. It is shrunk towards zero; held-out photos decide
+how strongly. Words that were not calibrated have no own bias and are treated as unseen.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesa.errors import LesaError
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = "lesa-calibration-2"
 
@@ -31,53 +28,53 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """A map from scores to probabilities, and how it was found.
+    """A map from scores to probabilities, with a report of its fit.
 
     Raises:
-        LesaError: numbers that make no such map.
+        LesaError: a number is not finite, the slope is not above 0, or the threshold is not from 0 to 1.
     """
 
     slope: float
     """Above zero: a higher score is a higher probability."""
     photo_factor: float
-    """What the photo's offset is multiplied by."""
+    """The factor of the photo's offset."""
     bias: float
-    """What is added for every label."""
+    """A term for every label."""
     seen_bias: float
-    """What is added for a label that training photos carried."""
+    """A term for seen labels."""
     labels: Mapping[str, float]
-    """What is added for single labels."""
+    """The own biases of single labels."""
     threshold: float
-    """The least probability of a tag, unless another is asked for."""
+    """The least probability of a tag, unless another threshold is given."""
     report: Mapping[str, Any]
     """How it was fitted: method, photos, labels, reliability before and after."""
 
     def __post_init__(self) -> None:
-        """Refuse what gives no probabilities."""
+        """Refuse numbers that do not give probabilities."""
         numbers = (self.slope, self.photo_factor, self.bias, self.seen_bias, self.threshold, *self.labels.values())
         # Not `<=`: NaN must not pass.
         if not all(map(math.isfinite, numbers)) or not self.slope > 0 or not 0 <= self.threshold <= 1:
             raise LesaError("a calibration needs finite numbers, a slope above 0 and a threshold from 0 to 1")
 
     def biases(self, names: Sequence[str], seen: Sequence[bool]) -> Doubles:
-        """Return all that is added for each label, `C`; names that were not calibrated have the shared part alone."""
+        """Return the sum of the biases of each label, `C`; names that were not calibrated get only the shared ones."""
         own = [self.labels.get(name, 0.0) for name in names]
         return self.bias + self.seen_bias * np.asarray(seen, np.float64) + np.array(own, np.float64)
 
     def probabilities(self, scores_C: NDArray[Any], photo_offset: float, biases_C: NDArray[Any]) -> Doubles:
-        """Return the probabilities of a photo's labels, `C`, from its `photo_level` and the labels' `biases`."""
+        """Return the probabilities of a photo's labels, `C`, from its `photo_offset` and the labels' `biases`."""
         return sigmoid(self.slope * scores_C.astype(np.float64) + self.photo_factor * photo_offset + biases_C)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a JSON file can hold."""
+        """Return the fields for JSON."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, fields: Any) -> "Calibration":
-        """Rebuild it from what JSON holds.
+        """Rebuild it from the fields of a JSON file.
 
         Raises:
-            LesaError: it is of another version, or damaged.
+            LesaError: it has another version, or is damaged.
         """
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise LesaError(f"expected a calibration of format {FORMAT!r}: calibrate again")
@@ -93,10 +90,11 @@ class Calibration:
 
 def photo_offset(scores_C: NDArray[Any]) -> float:
     """Return a photo's offset: log(mean(exp(score))) over the bundle's own labels."""
-    most = float(scores_C.max())
-    return most + math.log(float(np.exp(scores_C.astype(np.float64) - most).mean()))
+    # The greatest score is taken out first: its exponential may be too large for a float.
+    greatest = float(scores_C.max())
+    return greatest + math.log(float(np.exp(scores_C.astype(np.float64) - greatest).mean()))
 
 
 def sigmoid(logits: NDArray[Any]) -> Doubles:
-    """Return 1 / (1 + exp(-logits)), for any size of them."""
+    """Return 1 / (1 + exp(-logits)); large logits do not overflow."""
     return np.exp(-np.logaddexp(0.0, -np.asarray(logits, np.float64)))

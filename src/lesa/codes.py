@@ -1,7 +1,8 @@
-"""The one idea: a photo becomes M codes that depend on no label; a label picks the code that suits it.
+"""The central idea: a photo becomes M codes that do not depend on any label; each label picks the code that fits it.
 
-A label's score is the best dot product of its vector with the codes. What each region alone says for the label, its
-evidence, tells where in the photo the tag comes from. `lesa.learn.model` learns what is computed here.
+A label's score is the best dot product of its vector with the codes. The evidence of a region is its own dot product
+with the label's vector, in units of the score; it shows where in the photo the tag comes from. `lesa.learn.model`
+learns to make the codes.
 """
 
 from dataclasses import dataclass
@@ -14,37 +15,37 @@ Floats = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in the upright photo's pixels."""
 PEAK_SHARE = 0.5
-"""A tag's box holds the regions with at least this share of its greatest evidence."""
+"""A tag's box encloses the regions with at least this share of the greatest evidence."""
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """A photo as M points in word space. They depend on no label."""
+    """A photo as M points in word space. They do not depend on any label."""
 
     codes_ME: Floats
     """The codes."""
     attention_MR: Floats
-    """Where each code looks: sums to one over the regions."""
+    """The weight of each region in each code: it sums to one over the regions."""
     regions_RE: Floats
-    """Each region alone in word space: a code is a positive multiple of `attention_MR @ regions_RE`."""
+    """Each region alone, in word space. The codes are positive multiples of the rows of `attention_MR @ regions_RE`."""
     size: tuple[int, int]
     """The upright photo's width and height in pixels."""
 
 
 class Scored(NamedTuple):
-    """What labels get from a photo's codes."""
+    """The result of scoring labels with a photo's codes."""
 
     scores_C: Floats
     """The labels' scores: unbounded margins, not probabilities."""
     winner_C: NDArray[np.intp]
-    """The code that each label picked, 0 to M - 1."""
+    """The number of the code that each label picked, 0 to M - 1."""
 
 
 def score(codes: Codes, vectors_CE: Floats, selection: str) -> Scored:
-    """Let each label pick the code that suits it best, and return the labels' scores.
+    """Let each label pick the code that fits it best, and return the labels' scores.
 
     Args:
-        codes: of a photo.
+        codes: the codes of a photo.
         vectors_CE: unit vectors of the labels, `C, E`.
         selection: `max` or `log-mean-exp`, see `select`.
     """
@@ -53,9 +54,9 @@ def score(codes: Codes, vectors_CE: Floats, selection: str) -> Scored:
 
 
 def select(by_code_MC: Floats, selection: str) -> Floats:
-    """Reduce each label's dot products with the M codes to its score: the best one, or a soft maximum.
+    """Reduce each label's dot products with the M codes to its score: the greatest one, or a soft maximum.
 
-    The soft maximum is log(mean(exp(.))) over the codes: at most the best, and at least the best less log M.
+    The soft maximum is log(mean(exp(.))) over the codes. It is at most the greatest one, and at least that minus log M.
     """
     best_C: Floats = by_code_MC.max(axis=0)
     if selection == "max":
@@ -65,15 +66,16 @@ def select(by_code_MC: Floats, selection: str) -> Floats:
 
 
 def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None = None) -> Floats:
-    """Return what each region alone says for each label, `C, R`, in units of the score.
+    """Return the evidence of each region for each label, `C, R`, in units of the score.
 
-    A code is its attention's mean of the regions in word space times a gain. So the mean of a label's evidence,
-    weighted with the attention of its winning code, is exactly that code's dot product with the label: its score.
-    (A soft maximum's score lies below it by at most log M.) The attention itself is left out of the map: it says where
-    the code looks for whatever it finds there, and measured it is the worse evidence (docs/results.md).
+    A code is a gain times the mean of the regions in word space, weighted with the code's attention. So the mean of a
+    label's evidence, weighted with the attention of its winning code, is exactly that code's dot product with the
+    label: the label's score. (With a soft maximum the score is lower by at most log M.) The map does not include the
+    attention: attention shows where the code looks for any label, and it was the worse evidence in a measurement
+    (docs/results.md).
 
     Args:
-        codes: of a photo.
+        codes: the codes of a photo.
         vectors_CE: unit vectors of the labels, `C, E`.
         winner_C: the code that each label picked; the best one if not given.
     """
@@ -81,14 +83,14 @@ def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None
         winner_C = (codes.codes_ME @ vectors_CE.T).argmax(axis=0)
     length_M = np.linalg.norm(codes.attention_MR @ codes.regions_RE, axis=1)
     gain_M = np.linalg.norm(codes.codes_ME, axis=1) / np.maximum(length_M, np.finfo(np.float32).tiny)
-    found_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
-    return found_CR
+    evidence_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
+    return evidence_CR
 
 
 def shifted(map_HW: Floats, region_shift: float) -> Floats:
-    """Return a map over the grid with each value where its region looks: `offset` rows below and columns right.
+    """Return a map over the grid, moved `region_shift` rows down and columns right, to where the regions look.
 
-    What lies between is interpolated; the first row and column keep theirs.
+    Values between cells are interpolated; the first row and column are repeated.
     """
     for axis in (0, 1):
         before = np.concatenate([map_HW.take([0], axis), map_HW], axis).take(range(map_HW.shape[axis]), axis)
@@ -97,15 +99,16 @@ def shifted(map_HW: Floats, region_shift: float) -> Floats:
 
 
 def peak_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
-    """Return the box around the regions that are joined to the hottest one and have at least half its heat.
+    """Return the box around the hottest region and the regions connected to it that have at least half its heat.
 
     Args:
-        heat: attention or evidence over the grid (rows, columns), nowhere negative; the whole grid if it is zero.
-        box: the part of the photo that the grid covers, in its pixels.
+        heat: attention or evidence over the grid (rows, columns), never negative. If it is zero everywhere, the box is
+            the whole grid.
+        box: the part of the photo that the grid covers, in pixels.
     """
     rows, columns = heat.shape
     start = divmod(int(heat.argmax()), columns)
-    down, across = zip(*_joined(heat >= PEAK_SHARE * heat.max(), start), strict=True)
+    down, across = zip(*_connected(heat >= PEAK_SHARE * heat.max(), start), strict=True)
     left, top, right, bottom = box
     wide, high = (right - left) / columns, (bottom - top) / rows
     return (
@@ -116,13 +119,13 @@ def peak_box(heat: Floats, box: tuple[float, float, float, float]) -> Box:
     )
 
 
-def _joined(hot: NDArray[np.bool_], start: tuple[int, int]) -> set[tuple[int, int]]:
-    """Return the regions (row, column) that are hot and joined to the start by sides."""
-    joined, edge = {start}, [start]
+def _connected(hot: NDArray[np.bool_], start: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return the hot regions (row, column) that are connected to `start` through shared sides."""
+    connected, edge = {start}, [start]
     while edge:
         row, column = edge.pop()
         around = {(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)}
         inside = {(r, c) for r, c in around if 0 <= r < hot.shape[0] and 0 <= c < hot.shape[1] and hot[r, c]}
-        edge += inside - joined
-        joined |= inside
-    return joined
+        edge += inside - connected
+        connected |= inside
+    return connected

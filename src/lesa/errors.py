@@ -1,18 +1,18 @@
-"""The one error that people see: what was given, what was expected, what to do."""
+"""The one error that people see. Its message says what was given, what was expected and what to do."""
 
 import difflib
 from collections.abc import Iterable
 
-# Names that a message lists at most: enough for options and recipes, not a vocabulary of thousands.
+# A message lists at most this many names: enough for options and recipes, too few for a vocabulary of thousands.
 LISTED = 20
 
 
 class LesaError(Exception):
-    """A mistake in what was handed in. The command line prints it on one line and exits with code 2."""
+    """A mistake in the input. The command line prints it on one line and exits with code 2."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a clause that lists what there is and, where one is near, what was probably meant.
+    """Return a clause that lists the known names and, if one is similar, asks whether it was meant.
 
     Example:
         >>> did_you_mean("epoch", ["epochs", "seed"])

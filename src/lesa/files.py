@@ -1,4 +1,4 @@
-"""Files that are never half written: a file is written beside its name, then renamed; JSON; hashes."""
+"""Files that are never half written (a temporary file is written, then renamed); reading text and JSON; hashes."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from lesa.errors import LesaError
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; on success it takes the name `path`, on failure it goes.
+    """Yield a temporary path beside `path`; it is renamed to `path` on success and deleted on failure.
 
-    A reader sees the old file or the new one, never a part. The bytes are on the disk before the rename.
+    A reader sees the old file or the new one, never a part of it. The bytes are on the disk before the rename.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,13 +34,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    """Write `text` (UTF-8) to `path`, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all."""
+    """Write `value` as indented JSON to `path`, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -60,25 +60,25 @@ def read_json(path: Path | str) -> Any:
 
 
 def read_format(path: Path, expected: str, remedy: str) -> dict[str, Any]:
-    """Read the JSON file that describes a folder and says its format under the key `format`.
+    """Read the JSON file that describes a folder; its key `format` names the format of the folder.
 
     Args:
         path: the file.
         expected: the format that this version reads.
-        remedy: what to do about another one.
+        remedy: what to do if the folder has another format.
 
     Raises:
-        LesaError: the file is missing, is not JSON, or is of another format.
+        LesaError: the file is missing, is not JSON, or names another format.
     """
     manifest = read_json(path)
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != expected:
-        raise LesaError(f"{path.parent} has format {found!r}, this version reads {expected!r}: {remedy}")
+    given = manifest.get("format") if isinstance(manifest, dict) else None
+    if given != expected:
+        raise LesaError(f"{path.parent} has format {given!r}, this version reads {expected!r}: {remedy}")
     return dict(manifest)
 
 
 def read_lines(path: Path | str) -> list[str]:
-    """Read a text file's lines, without line ends, surrounding blanks and empty lines (CRLF and tabs are usual here).
+    """Read a text file's lines, without empty lines and without blanks, tabs or line ends around each line.
 
     Raises:
         LesaError: the file is missing or is not text.
@@ -94,7 +94,7 @@ def read_lines(path: Path | str) -> list[str]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield `file:line`, for messages, and the text of each line that is not blank.
+    """Yield `file:line` (for messages) and the text of each line that is not blank.
 
     Raises:
         LesaError: the file is missing or is not text.

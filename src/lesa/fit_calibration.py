@@ -1,4 +1,4 @@
-"""Fitting a calibration on photos whose labels are known, and how reliable it is on others."""
+"""Fitting a calibration on photos with known labels, and measuring its reliability on other photos."""
 
 import math
 from collections.abc import Sequence
@@ -18,60 +18,60 @@ if TYPE_CHECKING:
 
     from lesa.tagger import Tagger
 
-
 LEAST = 10
-"""Photos, and present labels, without which nothing is fitted."""
+"""Least number of photos, of present labels and of absent labels."""
 FOLDS = 5
+"""Number of parts of the cross-validation."""
 BINS = 15
-"""Of the calibration error: equal widths, as Guo et al. 2017 take them."""
+"""Number of bins of the calibration error, of equal width, as in Guo et al. 2017."""
 BEST = 5
-"""Tags a photo whose calibration error is reported on its own: most pairs of photo and label are plainly absent."""
+"""The calibration error is also reported for this number of best labels per photo: most others are clearly absent."""
 AT = 3
 """The K of the reported F1."""
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
-"""Precisions of the labels' own biases that are tried, beside none of them."""
+"""Precisions of the labels' own biases that are tried, besides no own biases."""
 PRIOR = 0.1
-"""Precision of slope, photo factor and seen bias, for scores of unit variance: it decides where there is no data."""
+"""Prior precision of slope, photo factor and seen bias, for scores of unit variance. It matters with little data."""
 STEPS = 50
-"""Of Newton's method; it takes about eight."""
+"""Greatest number of steps of Newton's method; it takes about eight."""
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far probabilities are from what is present; 0 is best."""
+    """How far probabilities are from the true labels; 0 is best."""
 
     ece: float
     """Expected calibration error over all pairs of photo and label."""
     ece_best: float
-    """The same over each photo's five most probable labels."""
+    """The same over the five most probable labels of each photo."""
     brier: float
     """Mean squared difference from 1 (present) or 0 (absent)."""
     log_loss: float
-    """Mean negative log likelihood, natural."""
+    """Mean negative log likelihood (natural logarithm)."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Scores of photos whose labels are known."""
+    """Scores of photos with known labels."""
 
     names: tuple[str, ...]
     """The labels (C names)."""
     seen_C: Bools
-    """Whether training photos carried them."""
+    """Whether each label is seen: training photos had it."""
     scores_NC: Doubles
-    """The bundle's scores, photos x labels."""
+    """The bundle's scores, one row per photo."""
     offsets_N: Doubles
     """The photos' offsets."""
     targets_NC: NDArray[np.int8]
     """+1 present, -1 absent, 0 not known."""
     before_NC: Doubles
-    """The log odds that the bundle gives already: by its own calibration, or the scores themselves if it has none."""
+    """The log odds before this fit: from the bundle's own calibration, or the scores themselves if it has none."""
     calibrated: bool = False
     """Whether the bundle has a calibration already."""
 
     def photos(self, chosen_N: Bools) -> "Labelled":
-        """Return some of the photos."""
+        """Return the chosen photos only."""
         return replace(
             self,
             scores_NC=self.scores_NC[chosen_N],
@@ -89,13 +89,13 @@ def score_photos(
     failed: "Callable[[LesaError], None]",
     progress: "Callable[[int], None]" = lambda done: None,
 ) -> Labelled:
-    """Score photos whose labels are known; photos that cannot be read are left out.
+    """Score photos with known labels; photos that cannot be read are left out.
 
     Args:
-        tagger: of the bundle.
+        tagger: a tagger of the bundle.
         photos: image files.
         targets_NC: +1 present, -1 absent, 0 not known.
-        names: the labels.
+        names: the labels (C names).
         failed: called with the reason for each photo that cannot be read.
         progress: called with the number of photos done.
     """
@@ -110,25 +110,27 @@ def score_photos(
             offsets.append(tagger.photo_offset(codes))
         progress(row + 1)
     scores_NC = np.array(scores, np.float64).reshape(len(rows), len(names))
-    carried, offsets_N, own = tuple(map(tagger.canonical, names)), np.array(offsets), tagger.bundle.calibration
+    canonical_names, offsets_N = tuple(map(tagger.canonical, names)), np.array(offsets)
+    own = tagger.bundle.calibration
     biases_C = 0.0 if labels.biases_C is None else labels.biases_C
     before_NC = own.slope * scores_NC + own.photo_factor * offsets_N[:, None] + biases_C if own else scores_NC
-    return Labelled(carried, np.array(labels.seen), scores_NC, offsets_N, targets_NC[rows], before_NC, own is not None)
+    seen_C, targets_NC = np.array(labels.seen), targets_NC[rows]
+    return Labelled(canonical_names, seen_C, scores_NC, offsets_N, targets_NC, before_NC, own is not None)
 
 
 def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) -> Calibration:
-    """Fit a calibration, with its reliability on photos that were held out.
+    """Fit a calibration and measure its reliability on held-out photos.
 
     The reported metrics, the strength and the threshold come from 5-fold cross-validation over photos: each photo's
-    probabilities are those of a map fitted on the other folds. The map that is returned is fitted on all photos.
+    probabilities come from a map that was fitted on the other folds. The returned map is fitted on all photos.
 
     Args:
         labelled: the scored photos.
-        strengths: precisions that are tried for the labels' own biases; empty for none, as for a bundle whose photos
-            will show other things than these.
+        strengths: precisions to try for the labels' own biases. If empty, no own biases are fitted; this is right for a
+            bundle that will tag photos of other collections.
 
     Raises:
-        LesaError: too few photos or present labels, or scores that do not tell present from absent.
+        LesaError: there are too few photos or labels, or present labels score no higher than absent ones.
     """
     _check(labelled)
     shared = _fit_shared(labelled)
@@ -148,9 +150,10 @@ def fit_calibration(labelled: Labelled, strengths: Sequence[float] = STRENGTHS) 
 
 
 def calibration_error(probabilities_P: NDArray[Any], present_P: Bools) -> float:
-    """Return the expected calibration error: the mean over bins, by their number, of |probability - share present|.
+    """Return the expected calibration error: the mean over bins of |mean probability - share of present labels|.
 
-    Guo et al. 2017, "On calibration of modern neural networks", equation 3, with 15 bins of equal width.
+    Each bin is weighted with its number of pairs. Guo et al. 2017, "On calibration of modern neural networks",
+    equation 3, with 15 bins of equal width.
 
     Example:
         >>> calibration_error(np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, False, False, False]))
@@ -162,12 +165,12 @@ def calibration_error(probabilities_P: NDArray[Any], present_P: Bools) -> float:
 
 
 def best_threshold(probabilities_P: NDArray[Any], present_P: Bools) -> float:
-    """Return the least probability of a tag at which precision and recall over all pairs have the greatest F1."""
+    """Return the threshold with the greatest F1 over all pairs of photo and label."""
     order_P = np.argsort(-probabilities_P, kind="stable")
     sorted_P = probabilities_P[order_P]
     hits_P = np.cumsum(present_P[order_P])
     f1_P = 2 * hits_P / (np.arange(1, len(hits_P) + 1) + hits_P[-1])
-    # Pairs of one probability are tags together or not at all.
+    # Pairs of equal probability become tags together or not at all.
     last_P = np.append(sorted_P[1:] < sorted_P[:-1], True)
     return float(sorted_P[np.argmax(np.where(last_P, f1_P, -1.0))])
 
@@ -176,9 +179,9 @@ def fit_logistic(columns_KP: Doubles, present_P: Bools, prior_K: Doubles) -> Dou
     """Return the K weights of the most probable logistic model, by Newton's method with halved steps.
 
     Args:
-        columns_KP: the features of P pairs.
+        columns_KP: K features of P pairs of photo and label.
         present_P: whether the label is present.
-        prior_K: precision of each weight around zero.
+        prior_K: precision of the normal prior of each weight, with mean zero.
     """
 
     def objective(weights_K: Doubles) -> float:
@@ -202,7 +205,7 @@ def fit_logistic(columns_KP: Doubles, present_P: Bools, prior_K: Doubles) -> Dou
 
 
 class _Shared(NamedTuple):
-    """The part of the map that all labels share."""
+    """The part of the map that is the same for all labels."""
 
     slope: float
     photo_factor: float
@@ -217,19 +220,19 @@ class _Shared(NamedTuple):
 def _fit_shared(labelled: Labelled) -> _Shared:
     known_NC = labelled.targets_NC != 0
     mean, spread = float(labelled.scores_NC.mean()), float(labelled.scores_NC.std())
-    # Equal scores are refused after the fit, whose slope is then 0.
+    # With equal scores the fitted slope is 0, which is refused after the fit.
     spread = spread or 1.0
     features = labelled.scores_NC, labelled.offsets_N[:, None], np.ones(1), labelled.seen_C.astype(np.float64)
     columns_KP = np.stack([np.broadcast_to(each, known_NC.shape)[known_NC] for each in features])
     columns_KP[:2] = (columns_KP[:2] - mean) / spread
-    # The bias is free; where no label is unseen (or seen), the offset's prior makes it 0.
+    # The bias has no prior. If no label is unseen (or none is seen), the prior makes the seen bias 0.
     prior_K = np.array([PRIOR, PRIOR, 0.0, PRIOR])
     slope, photo_factor, bias, seen_bias = fit_logistic(columns_KP, labelled.targets_NC[known_NC] > 0, prior_K).tolist()
     return _Shared(slope / spread, photo_factor / spread, bias - (slope + photo_factor) * mean / spread, seen_bias)
 
 
 def _fit_biases(logits_NC: Doubles, targets_NC: NDArray[Any], strength: float) -> Doubles:
-    """Return each label's own bias, `C`: the most probable one under a normal prior around zero of that precision."""
+    """Return each label's most probable own bias, `C`, under a normal prior with mean zero and this precision."""
     biases_C = np.zeros(logits_NC.shape[1])
     if math.isinf(strength):
         return biases_C
@@ -237,7 +240,7 @@ def _fit_biases(logits_NC: Doubles, targets_NC: NDArray[Any], strength: float) -
     for _ in range(STEPS):
         p_NC = sigmoid(logits_NC + biases_C) * known_NC
         gradient_C = (present_NC - p_NC).sum(axis=0) - strength * biases_C
-        # Far from the optimum a step of Newton's method may go past it.
+        # Far from the optimum a step of Newton's method may be too long.
         step_C = np.clip(gradient_C / ((p_NC * (1 - p_NC)).sum(axis=0) + strength), -1, 1)
         biases_C += step_C
         if np.abs(step_C).max() < 1e-8:
@@ -246,8 +249,8 @@ def _fit_biases(logits_NC: Doubles, targets_NC: NDArray[Any], strength: float) -
 
 
 def _held_out(labelled: Labelled, strengths: Sequence[float]) -> dict[float, Doubles]:
-    """Return, by strength, the logits of each photo under the map that was fitted without the photo's fold."""
-    # Collections are sorted: neighbours show the same things.
+    """Return for each strength the logits of all photos; each photo's map was fitted without the photo's fold."""
+    # In random order, because photos that follow each other in a collection are alike.
     fold_N = np.random.default_rng(0).permutation(len(labelled.scores_NC)) % FOLDS
     logits = {strength: np.empty_like(labelled.scores_NC) for strength in strengths}
     for fold in range(FOLDS):
@@ -272,7 +275,7 @@ def _check(labelled: Labelled) -> None:
 
 
 def _report(labelled: Labelled, held_out: dict[float, Doubles], strength: float) -> dict[str, Any]:
-    """Return what the calibration says about how it was found."""
+    """Return the report of the fit, which is stored in the calibration."""
     own = "" if math.isinf(strength) else f" + the label's own bias (normal prior, precision {strength:g})"
     before = "the bundle's own calibration" if labelled.calibrated else "sigmoid of the score"
     orders = {"scores": labelled.scores_NC, "seen bias": held_out[math.inf], "calibrated": held_out[strength]}
@@ -291,9 +294,9 @@ def _report(labelled: Labelled, held_out: dict[float, Doubles], strength: float)
 
 
 def reliability(logits_NC: NDArray[Any], targets_NC: NDArray[Any]) -> Reliability:
-    """Return how reliable `sigmoid(logits)` is, over the pairs whose target is known."""
+    """Return the reliability of `sigmoid(logits_NC)` over the pairs with a known target, `N, C`."""
     known_NC = targets_NC != 0
-    # Of the known labels: a photo with fewer than five of them has less than five best.
+    # Only known labels are used, so a photo with fewer than five known labels has fewer than five best ones.
     best_NC = top_k(np.where(known_NC, logits_NC, -np.inf), min(BEST, logits_NC.shape[1])) & known_NC
     probabilities_NC, present_NC = sigmoid(logits_NC), targets_NC > 0
     logits_P, present_P, probabilities_P = logits_NC[known_NC], present_NC[known_NC], probabilities_NC[known_NC]
@@ -306,17 +309,18 @@ def reliability(logits_NC: NDArray[Any], targets_NC: NDArray[Any]) -> Reliabilit
 
 
 def _by_kind(labelled: Labelled, logits_NC: Doubles) -> dict[str, dict[str, float]]:
-    """Return the reliability over all labels, the seen and the unseen ones, where a target is known."""
+    """Return the reliability over all, seen and unseen labels; a kind without a known target is left out."""
     kinds = {"all": np.ones_like(labelled.seen_C), "seen": labelled.seen_C, "unseen": ~labelled.seen_C}
     parts = {kind: (logits_NC[:, of_C], labelled.targets_NC[:, of_C]) for kind, of_C in kinds.items()}
-    found = {kind: reliability(*part) for kind, part in parts.items() if part[1].any()}
-    return {kind: {name: round(value, 6) for name, value in asdict(each).items()} for kind, each in found.items()}
+    measured = {kind: reliability(*part) for kind, part in parts.items() if part[1].any()}
+    return {kind: {name: round(value, 6) for name, value in asdict(each).items()} for kind, each in measured.items()}
 
 
 def f1_at(order_NC: Doubles, targets_NC: NDArray[Any]) -> float:
-    """Return F1 at 3 over the labels together, in percent, by the rules `lesa` (see `lesa.evaluation.rules`).
+    """Return F1 at 3 over all labels together, in percent, by the rules `lesa` (see `lesa.evaluation.rules`).
 
-    A label that nobody looked for counts as wrong there: with partly known labels the metric compares orders only.
+    A label with an unknown target counts as wrong there. So with partly known labels only compare this metric between
+    orders of the same photos.
     """
     k = min(AT, order_NC.shape[1])
     hits, present = hits_at_k(order_NC, targets_NC, k).sum(), (targets_NC > 0).sum()

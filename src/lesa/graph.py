@@ -8,16 +8,16 @@ from lesa.codes import Floats
 from lesa.errors import LesaError
 
 RunGraph = Callable[[Floats], tuple[Floats, Floats, Floats]]
-"""Runs a bundle's graph."""
+"""Pixels (B, 3, H, W) -> codes (B, M, E), attention (B, M, R), regions (B, R, E)."""
 
 
 def open_graph(bundle: Bundle) -> RunGraph:
     """Return a function from pixels (B, 3, H, W) to codes (B, M, E), attention (B, M, R), regions (B, R, E).
 
     Raises:
-        LesaError: the graph cannot be opened, or its shapes are not the manifest's.
+        LesaError: the graph cannot be opened, or its shapes differ from the manifest's.
     """
-    # Threads that wait for the next batch must not spin: photos are decoded on the same cores.
+    # Idle threads must not wait busily: photos are decoded on the same cores.
     session = open_session(bundle.graph, f"the graph of {bundle.path}", spinning=False)
     manifest, (rows, columns) = bundle.manifest, bundle.manifest.grid
     side = manifest.preprocessing.size
@@ -27,9 +27,9 @@ def open_graph(bundle: Bundle) -> RunGraph:
         "attention": [manifest.attentions, rows * columns],
         "regions": [rows * columns, manifest.vector_size],
     }
-    found = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
-    if found != expected:
-        raise LesaError(f"the graph of {bundle.path} has the shapes {found}, the manifest says {expected}")
+    shapes = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
+    if shapes != expected:
+        raise LesaError(f"the graph of {bundle.path} has the shapes {shapes}, the manifest says {expected}")
 
     def run(pixels: Floats) -> tuple[Floats, Floats, Floats]:
         codes_BME, attention_BMR, regions_BRE = session.run(["codes", "attention", "regions"], {"pixels": pixels})
@@ -43,8 +43,8 @@ def open_session(graph: bytes | str, name: str, *, threads: int = 0, spinning: b
 
     Args:
         graph: the graph's bytes, or its path.
-        name: what messages call it.
-        threads: of an operator; as many as there are cores if 0.
+        name: its name in messages.
+        threads: number of threads of one operator; 0 for the number of cores.
         spinning: whether threads wait busily for the next batch.
 
     Raises:

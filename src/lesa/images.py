@@ -1,4 +1,4 @@
-"""One photo: opened safely and upright, and made into the pixels that a network expects. NumPy and Pillow only."""
+"""Photos: opened safely, turned upright, and turned into the pixels that a network expects. NumPy and Pillow only."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +16,10 @@ from lesa.errors import LesaError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's decoders that a photo is given to, whatever its name says; others are odd, or start a program (EPS)."""
+"""Pillow's decoders that may open a photo, whatever its name is. Others are rare, or start a program (EPS)."""
 DECODERS = 4
-"""Threads that decode photos; Pillow lets go of Python's lock while it works."""
+"""Number of threads that decode photos; Pillow releases Python's lock while it decodes."""
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
 
 Photo = TypeVar("Photo")
 Decoded = TypeVar("Decoded")
@@ -31,23 +30,23 @@ class Preprocessing:
     """How a photo becomes a square of pixels.
 
     Raises:
-        LesaError: the short side is smaller than the square that is cut out of it.
+        LesaError: the short side is smaller than the square.
     """
 
     fit: Literal["crop", "squash"]
-    """`crop` takes the centre and keeps the aspect ratio, `squash` takes the whole photo."""
+    """`crop` takes the centre and keeps the aspect ratio; `squash` takes the whole photo and changes the ratio."""
     short_side: int
-    """For `crop`: the photo's shorter side is brought to this many pixels before the cut."""
+    """For `crop`: the photo is first resized so that its shorter side has this many pixels."""
     size: int
     """Side of the square in pixels."""
     mean: tuple[float, float, float]
-    """Taken from red, green, blue after scaling."""
+    """Subtracted from red, green and blue after scaling."""
     std: tuple[float, float, float]
-    """What they are divided by after that."""
+    """Red, green and blue are divided by these numbers after that."""
     scale: float
-    """What the values 0-255 are multiplied by: 1/255 or 1."""
+    """The factor of the values 0-255: 1/255 or 1."""
     resample: Literal["bilinear", "bicubic"]
-    """Pillow's filter (with antialiasing)."""
+    """Pillow's resizing filter (with antialiasing)."""
 
     def __post_init__(self) -> None:
         """Refuse a square that does not fit."""
@@ -55,20 +54,20 @@ class Preprocessing:
             raise LesaError(f"a square of {self.size} pixels cannot be cut out of a short side of {self.short_side}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """Make it again from `to_dict`, also where JSON turned tuples into lists."""
+        """Rebuild it from the result of `to_dict`, also after JSON turned tuples into lists."""
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def list_photos(folder: Path | str) -> list[str]:
-    """Return the photos below a folder: paths relative to it with forward slashes, sorted; hidden files are left out.
+    """Return the sorted paths of the photos below a folder, relative to it, with forward slashes; no hidden files.
 
     Raises:
-        LesaError: there is no such folder, or no photo in it.
+        LesaError: the folder does not exist, or contains no photo.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -82,14 +81,14 @@ def list_photos(folder: Path | str) -> list[str]:
 
 
 def open_photo(photo: Path | str | BinaryIO, name: str = "") -> Image.Image:
-    """Open a photo as RGB, turned upright by its EXIF orientation; what is transparent becomes white.
+    """Open a photo as RGB, turned upright by its EXIF orientation; transparent parts become white.
 
     Args:
         photo: its path, or its bytes in a file object.
-        name: what messages call it; its path if not given.
+        name: its name in messages; the path if not given.
 
     Raises:
-        LesaError: there is no such file, it is not a photo, it is damaged, or it has more pixels than Pillow's limit.
+        LesaError: the file does not exist, is not a photo, is damaged, or has more pixels than Pillow's limit.
     """
     name = name or str(photo)
     try:
@@ -107,13 +106,13 @@ def open_photo(photo: Path | str | BinaryIO, name: str = "") -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise LesaError(f"{name} has too many pixels: {error}") from None
     except Exception as error:
-        # Pillow's decoders meet damaged files with exceptions of many types.
+        # Pillow's decoders raise exceptions of many types on damaged files.
         raise LesaError(f"{name} cannot be read: {error}") from None
 
 
 @lru_cache
 def _formats() -> tuple[str, ...]:
-    """Return those of the formats that this Pillow knows."""
+    """Return the `FORMATS` that the installed Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -126,15 +125,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Make an RGB photo into pixels for a network.
+    """Turn an RGB photo into pixels for a network.
 
     Returns:
         float32 `3, H, W` with H = W = `preprocessing.size`: (value * scale - mean) / std.
 
     Raises:
-        LesaError: the photo is so narrow that it would grow beyond Pillow's limit before the cut.
+        LesaError: the photo is so narrow that resizing it would exceed Pillow's limit.
     """
-    width, height, left, top = _placed(image.size, preprocessing)
+    width, height, left, top = _place_square(image.size, preprocessing)
     if image.size != (width, height):
         image = image.resize((width, height), RESAMPLE[preprocessing.resample])
     side = preprocessing.size
@@ -148,12 +147,12 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.fl
 def decode_ahead(
     photos: Iterable[Photo], decode: Callable[[Photo], Decoded], ahead: int
 ) -> Iterator[tuple[Photo, Decoded | LesaError]]:
-    """Yield (photo, decoded) in order, decoded in threads at most `ahead` photos before they are needed.
+    """Yield (photo, decoded) in order; threads decode at most `ahead` photos before they are needed.
 
     Args:
-        photos: paths, or whatever `decode` takes.
-        decode: reads one photo. If it raises a LesaError, that is yielded in place of the result.
-        ahead: photos that are decoded but not yet taken.
+        photos: the arguments of `decode`, such as paths.
+        decode: reads one photo. If it raises a LesaError, the error is yielded in place of the result.
+        ahead: greatest number of photos that are decoded but not yet used.
     """
 
     def attempt(photo: Photo) -> tuple[Photo, Decoded | LesaError]:
@@ -173,23 +172,23 @@ def decode_ahead(
 
 
 def crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """Return the part of an upright photo that the network sees.
+    """Return the part of an upright photo that becomes the network's square.
 
     Args:
         size: the photo's width and height in pixels.
-        preprocessing: how it is fitted.
+        preprocessing: how the photo is fitted.
 
     Returns:
         left, top, right, bottom in the photo's pixels.
     """
-    width, height, left, top = _placed(size, preprocessing)
+    width, height, left, top = _place_square(size, preprocessing)
     across, down = size[0] / width, size[1] / height
     side = preprocessing.size
     return left * across, top * down, (left + side) * across, (top + side) * down
 
 
-def _placed(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """Return width and height after resizing, and the left and top of the square in it."""
+def _place_square(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Return width and height after resizing, then left and top of the square in the resized photo."""
     side = preprocessing.size
     if preprocessing.fit == "squash":
         return side, side, 0, 0
@@ -197,5 +196,5 @@ def _placed(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, i
     # Rounded down, as torchvision and transformers do.
     width, height = (preprocessing.short_side * length // short for length in size)
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise LesaError(f"a photo of {size[0]} x {size[1]} pixels is too narrow to cut a square out of: squash it")
+        raise LesaError(f"a photo of {size[0]} x {size[1]} pixels is too narrow to cut out a square: use fit `squash`")
     return width, height, (width - side) // 2, (height - side) // 2

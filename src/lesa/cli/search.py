@@ -50,7 +50,7 @@ def search(
       lesa search photos.index "red car" --sheet red-cars.png
       lesa search photos.index --like holiday/beach.jpg --format jsonl
     """
-    from lesa.index.files import read_manifest
+    from lesa.index.files import read_index_manifest
     from lesa.index.search import Index
     from lesa.tagger import Tagger
 
@@ -58,7 +58,7 @@ def search(
         raise LesaError("give words to search for, or a photo with --like, and not both")
     if sheet:
         _check_sheet(sheet)
-    tagger = Tagger(bundle or read_manifest(index)["bundle"], vectors)
+    tagger = Tagger(bundle or read_index_manifest(index)["bundle"], vectors)
     opened = Index(index, tagger, exact)
     if words:
         note_composed(tagger.labels([words]).composed)

@@ -1,4 +1,4 @@
-"""A contact sheet: what a search found, as a grid of thumbnails with the place in each."""
+"""A contact sheet: the hits of a search as a grid of thumbnails, with the box of each hit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from lesa.index.search import Hit
 
 COLUMNS = 5
 SIDE = 240
-"""Of the square that a thumbnail fits into, in pixels."""
+"""The side in pixels of the square that a thumbnail fits into."""
 FRAME = (255, 120, 0)
 
 
 def contact_sheet(folder: Path, hits: Sequence[Hit]) -> Image.Image:
-    """Draw the photos that were found, the best first; a photo that can no longer be read is left blank.
+    """Draw the hits, the best one first; a photo that can no longer be read is left blank.
 
     Args:
-        folder: the indexed photos.
-        hits: what a search returned, at least one.
+        folder: the folder of the indexed photos.
+        hits: the hits of a search, at least one.
     """
     cells = [
         stacked([_thumbnail(folder, hit), caption(f"{rank}  {Path(hit.photo).name}", f"{hit.score:.2f}", SIDE)])

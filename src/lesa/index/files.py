@@ -1,11 +1,11 @@
-"""An index of photos' codes as it lies on disk: manifest, journal, records.
+"""An index of photos' codes on the disk: manifest, journal, records.
 
-An index is a folder. `manifest.json` is the commit point. `photos-00000.jsonl` is a journal: one line per photo added,
-failed or removed; the last line for a name wins. `codes-00000.i8` holds one record per added photo, in the journal's
-order: codes in 8 bits (M x E), one scale per code, and the box of each code's attention in grid coordinates. What lies
-beyond the manifest's counts was not committed; the next update drops it. `neighbours-00000.faiss` may be there, too. It
-finds records by their codes and can be built again from them; `neighbours` in the manifest says that the index is to
-have it.
+An index is a folder. `manifest.json` is the commit point: other files' bytes beyond its counts were not committed, and
+the next update removes them. `photos-00000.jsonl` is a journal: one line per photo added, failed or removed; the last
+line for a name wins. `codes-00000.i8` has one record per added photo, in the journal's order: codes in 8 bits (M x E),
+one scale per code, and the box of each code's attention in grid coordinates. `neighbours-00000.faiss` is optional. It
+finds records by their codes and can be rebuilt from them; `neighbours` in the manifest is true if the index should have
+it.
 """
 
 import json
@@ -25,28 +25,28 @@ from lesa.files import read_format, write_text
 FORMAT = "lesa-index-1"
 MANIFEST = "manifest.json"
 KINDS = ({"photo", "bytes", "mtime_ns", "size"}, {"photo", "failed"}, {"photo", "removed"})
-"""Keys of the journal's lines: a photo was added, failed, went."""
+"""Keys of the journal's three kinds of lines: a photo was added, failed, or was removed."""
 
 Records = NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexedPhoto:
     """A photo of an index."""
 
     state: tuple[int, int]
-    """Bytes and time of change (ns) of the file that was read."""
+    """Size in bytes and time of change (ns) of the file when it was read."""
     size: tuple[int, int]
     """The upright photo's width and height in pixels."""
     row: int
-    """Which record is its own."""
+    """The number of its record."""
 
 
-def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Return what an index says about itself: `bundle` is its name, `folder` an absolute path.
+def read_index_manifest(path: Path | str) -> dict[str, Any]:
+    """Return the manifest of an index; its `bundle` is a name, its `folder` an absolute path.
 
     Raises:
-        LesaError: it is not an index, or one of another version.
+        LesaError: the folder is not an index, or has another version.
     """
     path = Path(path) / MANIFEST
     if not path.exists():
@@ -55,74 +55,86 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 
 def checked_manifest(path: Path, bundle: Bundle) -> dict[str, Any]:
-    """Return the manifest of an index that was made with this bundle."""
-    manifest = read_manifest(path)
+    """Return the manifest of an index that was made with this bundle.
+
+    Raises:
+        LesaError: the folder is not an index, or was made with another bundle.
+    """
+    manifest = read_index_manifest(path)
     if manifest.get("fingerprint") != bundle.fingerprint:
         raise LesaError(
             f"{path} was made with another bundle ({manifest.get('bundle')}) than {bundle.path}: "
-            "give that one, or index the photos again into another folder"
+            "give that bundle, or index the photos again into another folder"
         )
     return manifest
 
 
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Commit: write what an index says about itself."""
-    # In ASCII: paths may hold bytes that are not text.
+def write_index_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest; this commits the changes of the other files."""
+    # In ASCII: paths may contain bytes that are not text.
     write_text(path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def files_of(path: Path, manifest: dict[str, Any]) -> tuple[Path, Path]:
-    """Return the files of codes and of the journal."""
+    """Return the paths of the codes and of the journal."""
     return path / f"codes-{manifest['number']:05d}.i8", path / f"photos-{manifest['number']:05d}.jsonl"
 
 
 def neighbours_of(path: Path, manifest: dict[str, Any]) -> Path:
-    """Return the file of the vector index, whether it is there or not."""
+    """Return the path of the vector index, whether it exists or not."""
     return path / f"neighbours-{manifest['number']:05d}.faiss"
 
 
 def drop_uncommitted(path: Path, manifest: dict[str, Any]) -> None:
-    """Cut off what lies beyond the manifest's counts, and delete files of another number."""
+    """Remove bytes beyond the manifest's counts, and delete files with another number.
+
+    Raises:
+        LesaError: a file is shorter than the manifest says.
+    """
     current = files_of(path, manifest)
     for file, size in zip(current, (manifest["rows"] * manifest["record"], manifest["journal"]), strict=True):
         file.touch()
         _refuse_shorter(file, size)
         os.truncate(file, size)
-    kept = {*current, neighbours_of(path, manifest)}
+    in_use = {*current, neighbours_of(path, manifest)}
     for file in [*path.glob("codes-*.i8"), *path.glob("photos-*.jsonl"), *path.glob("neighbours-*.faiss")]:
-        if file not in kept:
+        if file not in in_use:
             file.unlink()
 
 
 def _refuse_shorter(file: Path, size: int) -> None:
-    found = file.stat().st_size if file.exists() else 0
-    if found < size:
-        raise LesaError(f"{file} has {found} bytes, expected {size}: delete {file.parent} and index the photos again")
+    actual = file.stat().st_size if file.exists() else 0
+    if actual < size:
+        raise LesaError(f"{file} has {actual} bytes, expected {size}: delete {file.parent} and index the photos again")
 
 
-def replay(path: Path, manifest: dict[str, Any]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the photos of an index, and those that could not be read with the reason."""
+def replay(path: Path, manifest: dict[str, Any]) -> tuple[dict[str, IndexedPhoto], dict[str, str]]:
+    """Return the photos of an index, and the reasons of the photos that could not be read.
+
+    Raises:
+        LesaError: the journal is too short or damaged.
+    """
     journal = files_of(path, manifest)[1]
     _refuse_shorter(journal, manifest["journal"])
-    photos: dict[str, Entry] = {}
+    photos: dict[str, IndexedPhoto] = {}
     failed: dict[str, str] = {}
     row = 0
     with journal.open("rb") as file:
         lines = file.read(manifest["journal"]).splitlines()
     for number, line in enumerate(lines, start=1):
-        entry = _parsed(line, f"{journal}:{number}")
+        entry = _parse_line(line, f"{journal}:{number}")
         name = entry["photo"]
         photos.pop(name, None)
         failed.pop(name, None)
         if "failed" in entry:
             failed[name] = entry["failed"]
         elif "size" in entry:
-            photos[name] = Entry((entry["bytes"], entry["mtime_ns"]), (entry["size"][0], entry["size"][1]), row)
+            photos[name] = IndexedPhoto((entry["bytes"], entry["mtime_ns"]), (entry["size"][0], entry["size"][1]), row)
             row += 1
     return photos, failed
 
 
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
+def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     with suppress(ValueError):
         entry = json.loads(line)
         if isinstance(entry, dict) and entry.keys() in KINDS:
@@ -131,17 +143,17 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
 
 
 def added_line(name: str, state: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
-    """Return the journal's entry of a photo that was read."""
+    """Return the journal's line for a photo that was read."""
     return {"photo": name, "bytes": state[0], "mtime_ns": state[1], "size": size}
 
 
 def failed_line(name: str, reason: str) -> dict[str, Any]:
-    """Return the journal's entry of a photo that could not be read."""
+    """Return the journal's line for a photo that could not be read."""
     return {"photo": name, "failed": reason}
 
 
 def record_type(attentions: int, vector_size: int) -> np.dtype[np.void]:
-    """Return how a photo's codes, their scales and their boxes are stored."""
+    """Return the NumPy type of a record: a photo's codes, their scales and their boxes."""
     codes, scales = ("codes", "i1", (attentions, vector_size)), ("scales", "<f4", (attentions,))
     return np.dtype([codes, scales, ("boxes", "u1", (attentions, 4))])
 

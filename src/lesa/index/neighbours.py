@@ -1,9 +1,9 @@
-"""The vector index of a large index: which photos may answer, without comparing every code (extra `ann`: Faiss).
+"""The vector index of a large index: it finds candidates without comparing every code (extra `ann`: Faiss).
 
-It holds each code of each record, in the records' order: projected to its 128 main directions, in 8 bits, sorted into
-cells around centres. A search looks into the cells next to the query; who asks ranks what it finds by the stored codes.
-So it may miss photos but never gives a wrong score. Records that came later are not in it: they are compared one by one
-until there are enough to build it anew.
+It contains each code of each record, in the records' order: projected to the 128 main directions, in 8 bits, sorted
+into cells around centres. A search looks into the cells nearest to the query. The caller then ranks the candidates by
+the stored codes. So a search may miss photos but never returns a wrong score. Later records are not in the vector
+index: they are compared one by one until there are enough of them to rebuild it.
 """
 
 import os
@@ -21,23 +21,25 @@ from lesa.files import replacing
 from lesa.index.files import Records
 
 WORTH_FROM = 200_000
-"""Photos from which it is built without being asked for: comparing all takes half a second and more a query."""
+"""From this number of photos on it is built without a request: comparing all takes half a second or more per query."""
 STALE = 0.1
-"""It is built anew once what came later, changed or went is more than this share of the photos that it finds."""
+"""It is rebuilt when new, changed and removed photos exceed this share of the photos that it finds."""
 DIRECTIONS = 128
+"""Number of main directions that codes are projected to."""
 SAMPLE = 2_000
-"""Photos that the directions are found on."""
+"""Number of photos that the directions are computed from."""
 TRAINING_CODES = 40
-"""Codes a cell that the centres are found on."""
+"""Number of codes per cell that the centres are computed from."""
 ROUNDS = 10
-"""Of k-means."""
-LOOKED_INTO = 8
-"""A search looks into one of so many cells."""
-CODES_A_HIT = 200
-"""Codes that are fetched for each photo asked for: a photo has several, and 8 bits of 128 directions rank roughly."""
-MOST_ASKED = 100
-"""Of more photos than these all codes are compared."""
+"""Number of rounds of k-means."""
+SEARCHED_CELLS = 8
+"""A search looks into one eighth of the cells."""
+CODES_PER_HIT = 200
+"""Number of codes to fetch per wanted photo: a photo has several codes, and 8 bits of 128 directions are inexact."""
+MOST_HITS = 100
+"""If more photos are wanted, all codes are compared."""
 PHOTOS_AT_ONCE = 4096
+"""Number of photos whose codes are added together."""
 
 
 class Neighbours:
@@ -50,24 +52,29 @@ class Neighbours:
     def __init__(self, file: Path, attentions: int) -> None:
         import faiss
 
-        # Windows maps no files in Faiss.
+        # On Windows Faiss cannot map files into memory.
         flags = 0 if os.name == "nt" else faiss.IO_FLAG_MMAP
         try:
             self._index = faiss.read_index(str(file), flags)
             cells = faiss.extract_index_ivf(self._index).nlist
         except RuntimeError as error:
             raise LesaError(f"{file} is damaged: delete it and run `lesa index` again ({error})") from None
-        inner = faiss.SearchParametersIVF(nprobe=max(1, cells // LOOKED_INTO))
-        self._how = faiss.SearchParametersPreTransform(index_params=inner)
+        inner = faiss.SearchParametersIVF(nprobe=max(1, cells // SEARCHED_CELLS))
+        self._parameters = faiss.SearchParametersPreTransform(index_params=inner)
         self._attentions = attentions
 
     def __len__(self) -> int:
-        """Return how many records it covers, from the first."""
+        """Return the number of records that it covers, counted from the first record."""
         return int(self._index.ntotal) // self._attentions
 
     def near(self, queries_QE: Floats, top: int) -> NDArray[np.intp]:
-        """Return rows of records that may be among the `top` best for these queries (dot product), ascending."""
-        _, codes_QK = self._index.search(np.ascontiguousarray(queries_QE), CODES_A_HIT * top, params=self._how)
+        """Return the numbers of records that may be among the `top` best for these queries (by dot product), ascending.
+
+        Args:
+            queries_QE: Q query vectors.
+            top: number of wanted photos.
+        """
+        _, codes_QK = self._index.search(np.ascontiguousarray(queries_QE), CODES_PER_HIT * top, params=self._parameters)
         return np.unique(codes_QK[codes_QK >= 0] // self._attentions)
 
 
@@ -76,7 +83,7 @@ def can_build() -> bool:
     try:
         return find_spec("faiss") is not None
     except ValueError:
-        # What was marked as not to be imported has no specification.
+        # A module that is blocked in `sys.modules` has no specification.
         return False
 
 
@@ -84,16 +91,16 @@ def build_neighbours(records: Records, file: Path, progress: Callable[[int, int]
     """Write the vector index of all records; a reader sees the old one or the new one.
 
     Args:
-        records: of the photos' codes.
-        file: where it goes.
-        progress: is told how many records are in, and how many there are.
+        records: the records of the index.
+        file: the file to write.
+        progress: called with the number of records done and the number of all records.
     """
     import faiss
 
     done = 0
     if progress:
         progress(0, len(records))
-    index = _trained(records)
+    index = _train(records)
     for codes_CE in _blocks(records):
         index.add(codes_CE)
         done = min(done + PHOTOS_AT_ONCE, len(records))
@@ -103,8 +110,8 @@ def build_neighbours(records: Records, file: Path, progress: Callable[[int, int]
         faiss.write_index(index, str(temporary))
 
 
-def _trained(records: Records) -> Any:
-    """Return a vector index that knows its directions and centres, and holds no code yet."""
+def _train(records: Records) -> Any:
+    """Return a vector index with its directions and centres, but without codes."""
     import faiss
 
     attentions, vector_size = records["codes"].shape[1:]
@@ -113,7 +120,7 @@ def _trained(records: Records) -> Any:
     random = np.random.default_rng(0)
     size = min(DIRECTIONS, vector_size)
     turn = faiss.LinearTransform(vector_size, size, False)
-    directions_DE = _directions(_floats(records[_some(random, len(records), SAMPLE)]), size)
+    directions_DE = _directions(_floats(records[_sample(random, len(records), SAMPLE)]), size)
     faiss.copy_array_to_vector(directions_DE.ravel(), turn.A)
     turn.is_trained = True
     centres = faiss.IndexFlatIP(size)
@@ -122,17 +129,17 @@ def _trained(records: Records) -> Any:
     inner.cp.niter = ROUNDS
     index = faiss.IndexPreTransform(turn, inner)
     wanted = max(SAMPLE, cells * TRAINING_CODES // attentions)
-    index.train(_floats(records[_some(random, len(records), wanted)]))
+    index.train(_floats(records[_sample(random, len(records), wanted)]))
     return index
 
 
 def _directions(codes_CE: Floats, size: int) -> Floats:
-    """Return the directions along which the codes are longest. Not centred: dot products are to be kept."""
+    """Return the main directions of the codes, `size, E`. The codes are not centred, so that dot products stay."""
     _, vectors_EE = np.linalg.eigh(codes_CE.T @ codes_CE)
     return np.ascontiguousarray(vectors_EE[:, ::-1][:, :size].T, dtype=np.float32)
 
 
-def _some(random: np.random.Generator, total: int, wanted: int) -> NDArray[np.intp]:
+def _sample(random: np.random.Generator, total: int, wanted: int) -> NDArray[np.intp]:
     return np.sort(random.choice(total, min(total, wanted), replace=False))
 
 
@@ -142,6 +149,6 @@ def _blocks(records: Records) -> Iterator[Floats]:
 
 
 def _floats(records: Records) -> Floats:
-    """Return all codes of some photos, in a row each."""
+    """Return all codes of these photos, one row per code."""
     codes_BME: Floats = records["codes"] * records["scales"][:, :, None]
     return codes_BME.reshape(-1, codes_BME.shape[2])

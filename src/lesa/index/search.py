@@ -1,4 +1,4 @@
-"""Searching an index of photos' codes: words or a photo in, photos out, with the place in each; no photo is read."""
+"""Searching an index of photos' codes by words or by a photo. A hit has a box. Indexed photos are not read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from lesa.codes import Box, Floats, select
 from lesa.errors import LesaError
 from lesa.images import crop_box
 from lesa.index.files import Records, checked_manifest, neighbours_of, open_records, replay
-from lesa.index.neighbours import MOST_ASKED, Neighbours, can_build
+from lesa.index.neighbours import MOST_HITS, Neighbours, can_build
 from lesa.tagger import Tagger
 
 ROWS_AT_ONCE = 32
-"""Photos whose codes are made into floats together: with ten codes of 384 numbers 0.5 MB, which a cache holds."""
+"""Number of photos per block of floats: with ten codes of 384 numbers a block has 0.5 MB, which fits a cache."""
 
 Answer = Callable[[Floats, Floats], tuple[Floats, NDArray[np.intp]]]
 """8-bit codes as floats (B, M, E) and their scales (B, M) -> scores (B) and the winning codes (B)."""
@@ -23,14 +23,14 @@ Answer = Callable[[Floats, Floats], tuple[Floats, NDArray[np.intp]]]
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo that was found, and the place in it."""
+    """A photo that a search found, and the place in it."""
 
     photo: str
     """Its path below the indexed folder."""
     score: float
-    """By words: an unbounded margin, as a tag's. By a photo: -1 to 1."""
+    """In a search by words: an unbounded margin, like a tag's score. In a search by a photo: -1 to 1."""
     box: Box
-    """The place that the winning code looked at most."""
+    """The place with the greatest attention of the winning code."""
     size: tuple[int, int]
     """The upright photo's width and height in pixels."""
 
@@ -49,11 +49,11 @@ class Index:
 
         Args:
             path: the folder that `update_index` wrote.
-            tagger: of the bundle that it was made with.
-            exact: compare every code, also where a vector index is there.
+            tagger: a tagger of the bundle that the index was made with.
+            exact: compare every code, even if the index has a vector index.
 
         Raises:
-            LesaError: it is not an index, is damaged, holds no photo, or was made with another bundle.
+            LesaError: the folder is not an index, is damaged, contains no photo, or was made with another bundle.
         """
         path = Path(path)
         manifest = checked_manifest(path, tagger.bundle)
@@ -74,14 +74,14 @@ class Index:
 
     @property
     def compares_all(self) -> bool:
-        """Whether a search compares every code; if not, a vector index says which."""
+        """Whether a search compares every code; if not, a vector index chooses candidates."""
         return self._neighbours is None
 
     def find(self, words: str, top: int = 10) -> list[Hit]:
-        """Return the photos that answer a word or phrase best, the best first.
+        """Return the photos that fit a word or phrase best, the best one first.
 
         Raises:
-            LesaError: there is no vector for the words.
+            LesaError: the words have no vector.
         """
         vector_E = self._tagger.labels([words]).vectors_CE[0]
 
@@ -93,11 +93,11 @@ class Index:
         return self._hits(answer, vector_E[None], top)
 
     def like(self, photo: Path | str, top: int = 10) -> list[Hit]:
-        """Return the photos whose codes are most alike to a photo's, the most alike first; it finds itself if indexed.
+        """Return the photos whose codes are most similar to a photo's codes, the most similar one first.
 
-        Each code of either photo is compared with the other photo's nearest code: the score is the mean of these
-        cosines over the one photo's codes and over the other's, and the mean of the two. A hit's box belongs to the
-        code that is nearest to any of the given photo's.
+        Each code of one photo is compared with the nearest code of the other photo by cosine. The mean of these
+        cosines is taken over the codes of each of the two photos; the score is the mean of the two means. A hit's box
+        belongs to the code that is nearest to any code of the given photo. An indexed photo also finds itself.
 
         Raises:
             LesaError: the photo cannot be read.
@@ -118,26 +118,26 @@ class Index:
         numbers = self._candidates(queries_QE, top)
         rows = self._rows[numbers]
         blocks = (self._block(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE))
-        found = [answer(block["codes"].astype(np.float32), block["scales"]) for block in blocks]
-        scores_N, winner_N = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        answers = [answer(block["codes"].astype(np.float32), block["scales"]) for block in blocks]
+        scores_N, winner_N = (np.concatenate(parts) for parts in zip(*answers, strict=True))
         best = np.argsort(-scores_N, kind="stable")[:top]
         return [self._hit(int(numbers[n]), float(scores_N[n]), int(winner_N[n])) for n in best.tolist()]
 
     def _block(self, rows: NDArray[np.intp]) -> Records:
-        """Return some records, of ascending rows; neighbours are not copied."""
+        """Return the records of ascending rows; rows without gaps are not copied."""
         first, last = rows[0], rows[-1]
         return self._records[first : last + 1] if last - first + 1 == len(rows) else self._records[rows]
 
     def _candidates(self, queries_QE: Floats, top: int) -> NDArray[np.intp]:
-        """Return the numbers of the photos to compare: all, or those near the queries and those that came later."""
-        if self._neighbours is None or top > MOST_ASKED:
+        """Return the numbers of the photos to compare: all, or the vector index's candidates and all later photos."""
+        if self._neighbours is None or top > MOST_HITS:
             return np.arange(len(self._rows))
         near = np.zeros(len(self._records), dtype=bool)
         rows = self._neighbours.near(queries_QE, top)
-        # A vector index that was built anew meanwhile knows more rows.
+        # If the vector index was rebuilt meanwhile, it may have rows that the opened records lack.
         near[rows[rows < len(near)]] = True
         near_N, covered_N = near[self._rows], self._rows < len(self._neighbours)
-        # Codes of photos that changed or went may take all the places.
+        # All candidates may be outdated codes of changed or removed photos.
         if near_N.sum() < min(top, covered_N.sum()):
             return np.arange(len(self._rows))
         return np.flatnonzero(near_N | ~covered_N)

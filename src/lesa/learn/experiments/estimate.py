@@ -17,7 +17,7 @@ from lesa.learn.optim import RMSpropTF
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.backbones import load_backbone
 from lesa.learn.regions.graphs import random_pixels
-from lesa.learn.regions.store import read_manifest
+from lesa.learn.regions.store import read_store_manifest
 from lesa.learn.regions.vgg19 import PAPER, VGG19
 from lesa.learn.run import load_tensors
 
@@ -111,7 +111,7 @@ def regions_done(store: Path) -> int:
     """Return the number of photos that a store, finished or not, has regions of or knows to be broken."""
     if not (store / "manifest.json").exists():
         return 0
-    manifest = read_manifest(store)
+    manifest = read_store_manifest(store)
     return int(manifest["rows"] + manifest["failed"])
 
 

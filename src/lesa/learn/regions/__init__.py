@@ -1,1 +1,1 @@
-"""Photos -> region features: backbones, how they run, and the store on disk."""
+"""Photos -> region features: the backbones, how they run, and the store on the disk."""

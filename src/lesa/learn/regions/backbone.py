@@ -1,4 +1,4 @@
-"""A backbone: a frozen network that turns pixels into regions, and all that is needed to load it again."""
+"""A backbone: a frozen network that turns pixels into regions, with everything needed to load it again."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ Options = Mapping[str, str | int]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen network that turns pixels into regions, and all that is needed to load it again."""
+    """A frozen network that turns pixels into regions, with everything needed to load it again."""
 
     spec: str
-    """What it was loaded by: `vgg19`, or `hf:` and a name or an absolute folder."""
+    """The spec that loads it: `vgg19`, `student`, or `hf:` and a name or an absolute folder."""
     module: nn.Module
     """Pixels (B, 3, H, W; float32) -> regions (B, R, D), row by row of the grid."""
     grid: tuple[int, int]
     """Rows and columns of the regions: R = rows x columns."""
     size: int
-    """Features a region (D)."""
+    """Number of features per region (D)."""
     preprocessing: Preprocessing
     """How a photo becomes pixels."""
     options: dict[str, str | int]
-    """What was changed of the network's own configuration."""
+    """The options that replace parts of the network's own configuration."""
     weights: str | None = None
-    """File of the weights (absolute), where the spec does not say it."""
+    """Absolute path of the weights, if the spec does not contain it."""
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the weights' names and values."""

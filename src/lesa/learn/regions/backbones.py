@@ -1,4 +1,4 @@
-"""Backbones: photos' pixels -> regions_BRD and their grid. Frozen: VGG-19, Hugging Face models, and the own student."""
+"""Loading a backbone by its spec: VGG-19, a Hugging Face model, or the student of the default bundle."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,9 +7,16 @@ from typing import Literal, cast
 
 from lesa.errors import LesaError, did_you_mean
 from lesa.learn.regions.backbone import Backbone, Options
-from lesa.learn.regions.hugging_face import _hugging_face
-from lesa.learn.regions.student import _student
-from lesa.learn.regions.vgg19 import _vgg19
+from lesa.learn.regions.hugging_face import load_hugging_face
+from lesa.learn.regions.student import load_student
+from lesa.learn.regions.vgg19 import load_vgg19
+
+SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
+    "hf": load_hugging_face,
+    "student": load_student,
+    "vgg19": load_vgg19,
+}
+"""Source of a spec -> the function that loads it."""
 
 
 def load_backbone(
@@ -18,17 +25,18 @@ def load_backbone(
     """Load a backbone by its spec.
 
     Args:
-        spec: `vgg19` (the paper: conv5_4 after ReLU, 14 x 14 x 512), or `hf:` and the name or folder of a Hugging Face
-            model: a CNN's last map, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP; `student` (the default
-            bundle's small backbone).
-        options: of `vgg19`: `preprocessing`, `paper` or `later`; of `hf:`, any key of the model's configuration, such
-            as `output_stride=16`.
-        weights: of `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or a TF-slim checkpoint (its prefix);
-            of `student`: what `tools/default_backbone.py` wrote.
-        fit: `crop` or `squash` instead of what the backbone's own preprocessing does.
+        spec: `vgg19` (as in the paper: conv5_4 after ReLU, 14 x 14 x 512); or `hf:` and the name or folder of a Hugging
+            Face model (the last map of a CNN, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP); or `student`
+            (the default bundle's small backbone). The student's weights are distributed only inside the default bundle,
+            as its graph. To train with it, make them with `tools/default_backbone.py`.
+        options: for `vgg19`: `preprocessing`, which is `paper` or `later`; for `hf:`: any key of the model's
+            configuration, such as `output_stride=16`; for `student`: none.
+        weights: for `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or the prefix of a TF-slim
+            checkpoint; for `student`: the file `student.safetensors` that `tools/default_backbone.py` wrote.
+        fit: `crop` or `squash`, in place of the fit of the backbone's own preprocessing.
 
     Raises:
-        LesaError: an unknown spec or option, weights that are missing or do not fit, or a model that cannot be had.
+        LesaError: the spec or an option is unknown, weights are missing or do not fit, or the model cannot be loaded.
     """
     source, _, name = spec.partition(":")
     if source not in SOURCES:
@@ -40,19 +48,3 @@ def load_backbone(
         fitted = replace(backbone.preprocessing, fit=cast(Literal["crop", "squash"], fit))
         backbone = replace(backbone, preprocessing=fitted)
     return backbone
-
-
-# VGG-19
-
-
-# The student
-
-
-# Hugging Face
-
-
-SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
-    "hf": _hugging_face,
-    "student": _student,
-    "vgg19": _vgg19,
-}

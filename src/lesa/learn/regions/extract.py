@@ -1,4 +1,4 @@
-"""Photos -> a region store, by a backbone; resumed where it stopped."""
+"""Photos -> a region store, by a backbone. An unfinished store is resumed."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from lesa.learn.regions.store import StoreWriter
 
 @dataclass(frozen=True)
 class Summary:
-    """What a store holds after `extract`."""
+    """The number of photos in a store after `extract`."""
 
     done: int
-    """Photos with regions."""
+    """Number of photos with regions."""
     failed: int
-    """Photos that could not be read; `failed.jsonl` says why."""
+    """Number of photos that could not be read; `failed.jsonl` has the reasons."""
 
 
 def extract(
@@ -36,21 +36,21 @@ def extract(
     batch_size: int = 8,
     progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
 ) -> Summary:
-    """Write the regions of photos into a store; go on where an interrupted or older run of the same backbone stopped.
+    """Write the regions of photos into a store. An unfinished store of the same backbone is resumed.
 
-    A photo that cannot be read is listed in `failed.jsonl` and skipped.
+    A finished store takes new photos. A photo that cannot be read is listed in `failed.jsonl` and skipped.
 
     Args:
         photo_root: the folder that the names are relative to.
-        names: the photos; rows of the store have this order.
+        names: the photos, in the order of the store's rows.
         folder: the store.
-        backbone: what makes regions.
+        backbone: the network that makes regions.
         device: `cpu` or `cuda`.
-        batch_size: photos that the backbone takes at once.
-        progress: called after each batch with photos done, photos in all, photos that failed.
+        batch_size: number of photos per batch.
+        progress: called after each batch with the numbers of photos done, of all photos, and of failed photos.
 
     Raises:
-        LesaError: the store holds something else, or a feature does not fit half precision.
+        LesaError: the store has regions of another kind, or a feature is too large for half precision.
     """
     with StoreWriter(folder, _describe(backbone)) as writer:
         todo = [name for name in dict.fromkeys(names) if name not in writer]
@@ -76,7 +76,7 @@ def extract(
 
 
 def _describe(backbone: Backbone) -> dict[str, Any]:
-    """Return what a store's manifest says about its rows."""
+    """Return the part of a store's manifest that describes its rows."""
     return {
         "backbone": {
             "spec": backbone.spec,
@@ -92,6 +92,6 @@ def _describe(backbone: Backbone) -> dict[str, Any]:
 
 
 def _check_name(name: str) -> None:
-    # Files whose names are not UTF-8 reach Python with surrogates, which no text file can hold.
+    # In Python, file names that are not UTF-8 contain surrogates, which no text file can hold.
     if "\n" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
-        raise LesaError(f"{name!r} cannot stand on a line of text: rename the file")
+        raise LesaError(f"{name!r} cannot be written on one line of text: rename the file")

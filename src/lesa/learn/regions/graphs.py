@@ -1,4 +1,4 @@
-"""How a backbone runs: on a CPU as an ONNX graph (exported once, checked, kept), on a GPU in PyTorch."""
+"""How a backbone runs: on a CPU as an ONNX graph, which is exported once, checked and cached; on a GPU in PyTorch."""
 
 import hashlib
 import json
@@ -22,21 +22,23 @@ from lesa.images import Preprocessing
 from lesa.learn.regions.backbone import Backbone
 
 RunBackbone = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Pixels (B, 3, H, W) -> regions (B, R, D)."""
 
 TOLERANCE = 1e-4
+"""Greatest difference between graph and PyTorch, as a share of the range of the values."""
 LARGE = 256
-"""Numbers: smaller weights are not worth a cast."""
+"""Only weights with at least this many numbers are stored in 16 bits."""
 
 
 def run_on(backbone: Backbone, device: str = "cpu") -> RunBackbone:
     """Return a function from pixels (B, 3, H, W; float32) to regions (B, R, D; float32).
 
     Args:
-        backbone: what is run.
+        backbone: the backbone to run.
         device: `cpu` (onnxruntime) or a device of PyTorch such as `cuda`.
 
     Raises:
-        LesaError: there is no such device, or the graph cannot be made or differs from PyTorch.
+        LesaError: the device does not exist, or the graph cannot be exported or differs from PyTorch.
     """
     if device == "cpu":
         path = graph_path(backbone)
@@ -54,7 +56,7 @@ def run_on(backbone: Backbone, device: str = "cpu") -> RunBackbone:
 
 def _on_pytorch(module: torch.nn.Module, device: str) -> RunBackbone:
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        # Full single precision in convolutions, so that the features are those of a CPU.
+        # Full single precision in convolutions, so that features are equal to those of a CPU.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             regions_BRD = module(torch.from_numpy(pixels).to(device))
         result: NDArray[np.float32] = regions_BRD.float().cpu().numpy()
@@ -64,7 +66,7 @@ def _on_pytorch(module: torch.nn.Module, device: str) -> RunBackbone:
 
 
 def graph_path(backbone: Backbone) -> Path:
-    """Return where the backbone's graph is kept: below `LESA_CACHE`, or ~/.cache/lesa."""
+    """Return the path of the backbone's cached graph, below the folder `LESA_CACHE` or ~/.cache/lesa."""
     import onnxruntime
 
     facts = {
@@ -98,7 +100,7 @@ def export_onnx(module: nn.Module, preprocessing: Preprocessing, outputs: Sequen
     Raises:
         LesaError: PyTorch cannot export it; the message is PyTorch's reason.
     """
-    # A batch of two: PyTorch takes a size of one as fixed.
+    # A batch of two: PyTorch would treat a size of one as fixed.
     example = torch.from_numpy(random_pixels(preprocessing, 2))
     with _quiet_exporter():
         try:
@@ -119,7 +121,7 @@ def export_onnx(module: nn.Module, preprocessing: Preprocessing, outputs: Sequen
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter: its own use of deprecated functions, and that torchvision is not installed."""
+    """Silence the exporter's warnings about deprecated functions and about torchvision, which is not installed."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)
@@ -132,9 +134,9 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def halved(graph: bytes) -> bytes:
-    """Return a graph that stores its weights in 16 bits and computes in 32: half the size, as fast once it is opened.
+    """Return a graph that stores its weights in 16 bits and computes in 32 bits: it has half the size.
 
-    onnxruntime casts constants when it opens a graph, not with every photo.
+    It is not slower: onnxruntime casts constants once, when it opens a graph.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -146,9 +148,9 @@ def halved(graph: bytes) -> bytes:
             name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
             casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    whole = [*casts, *model.graph.node]
+    nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
-    model.graph.node.extend(whole)
+    model.graph.node.extend(nodes)
     content: bytes = model.SerializeToString()
     return content
 
@@ -179,11 +181,11 @@ def random_pixels(preprocessing: Preprocessing, photos: int) -> NDArray[np.float
 
 
 def _open_graph(path: Path) -> RunBackbone:
-    """Return the backbone that runs an exported graph, with as many threads as PyTorch uses."""
+    """Return a function that runs an exported graph, with as many threads as PyTorch uses."""
     try:
         session = open_session(str(path), f"graph {path}", threads=torch.get_num_threads())
     except LesaError as error:
-        raise LesaError(f"{error}; delete it, it is then made again") from None
+        raise LesaError(f"{error}; delete it, then it is made again") from None
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         regions_BRD: NDArray[np.float32] = session.run(None, {"pixels": pixels})[0]

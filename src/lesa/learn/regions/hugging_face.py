@@ -13,11 +13,10 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.images import Preprocessing
 from lesa.learn.regions.backbone import Backbone
 
-# The part of a model of pictures and words that sees.
+# A model of pictures and texts has two parts; this is the class of its part for pictures.
 TOWERS = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
 
-
-# Tokens in front of the patches, by model type; register tokens are counted by the configuration.
+# Number of tokens before the patches, by model type; the configuration gives the number of register tokens.
 PREFIX_TOKENS = {
     "clip_vision_model": 1,
     "deit": 2,
@@ -28,7 +27,7 @@ PREFIX_TOKENS = {
 }
 
 
-class CnnRegions(nn.Module):
+class _CnnRegions(nn.Module):
     """A CNN's last map as regions."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,7 +40,7 @@ class CnnRegions(nn.Module):
         return regions
 
 
-class PatchRegions(nn.Module):
+class _PatchRegions(nn.Module):
     """A transformer's patch tokens as regions."""
 
     def __init__(self, model: nn.Module, prefix: int) -> None:
@@ -55,23 +54,24 @@ class PatchRegions(nn.Module):
         return regions
 
 
-def _hugging_face(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+def load_hugging_face(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+    """Load a Hugging Face model as a backbone; see `lesa.learn.regions.backbones.load_backbone`."""
     if weights is not None:
-        raise LesaError(f"hf: models bring their own weights, but {weights} was given: name its folder as hf:FOLDER")
+        raise LesaError(f"an hf: model has its own weights, but {weights} was given: write hf:FOLDER instead")
     folder = Path(name)
     source = str(folder.absolute()) if folder.is_dir() else name
     try:
-        model, settings = _load_hugging_face(source, options)
+        model, settings = _load_model(source, options)
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise LesaError(f"hf:{name} cannot be loaded: {reason} (a name, or a folder with config.json?)") from None
+        raise LesaError(f"hf:{name} cannot be loaded: {reason}; give a name, or a folder with config.json") from None
     preprocessing = read_preprocessing(settings, f"hf:{name}")
     module, grid, size = _regions_of(model, preprocessing.size, f"hf:{name}")
     return Backbone(f"hf:{source}", module, grid, size, preprocessing, options)
 
 
-def _load_hugging_face(source: str, options: dict[str, str | int]) -> tuple[Any, dict[str, Any]]:
-    """Return the model that sees, in single precision, and the raw settings of its preprocessor."""
+def _load_model(source: str, options: dict[str, str | int]) -> tuple[Any, dict[str, Any]]:
+    """Return the model's part for pictures, in single precision, and the settings of its image processor."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -83,20 +83,20 @@ def _load_hugging_face(source: str, options: dict[str, str | int]) -> tuple[Any,
             raise LesaError(f"{source} has no option {key!r}; {did_you_mean(key, config.to_dict())}")
         setattr(config, key, value)
     with _quiet():
-        # Safetensors only: other weight files are pickles.
+        # Safetensors only: other files of weights are pickles.
         model, report = maker.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    # A pooler is often missing and never used here; anything else would be random numbers.
+    # A pooler is often missing, and it is never used here. Other missing weights would be random numbers.
     if missing := [key for key in report["missing_keys"] if "pooler" not in key]:
-        raise LesaError(f"{source} lacks {len(missing)} weights, such as {missing[0]}: it is not a whole model")
+        raise LesaError(f"{source} lacks {len(missing)} weights, such as {missing[0]}: it is not a complete model")
     settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
     return model.eval(), settings
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar and its report of unused weights (the classifier's) off the screen."""
+    """Silence transformers' progress bar and its report of unused weights, such as those of the classifier."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -111,29 +111,29 @@ def _quiet() -> Iterator[None]:
 
 
 def _regions_of(model: Any, side: int, name: str) -> tuple[nn.Module, tuple[int, int], int]:
-    """Return the module from pixels to regions, its grid and D, found by running one blank photo through it."""
+    """Return the module from pixels to regions, its grid and D. One blank photo is run to find grid and D."""
     try:
         with torch.inference_mode():
             blank = model(pixel_values=torch.zeros(1, 3, side, side)).last_hidden_state
     except (ValueError, RuntimeError) as error:
         raise LesaError(f"{name} does not take photos of {side} x {side}: {error}") from None
     if blank.ndim == 4:
-        return CnnRegions(model).eval(), (blank.shape[2], blank.shape[3]), blank.shape[1]
+        return _CnnRegions(model).eval(), (blank.shape[2], blank.shape[3]), blank.shape[1]
     kind = model.config.model_type
     if kind not in PREFIX_TOKENS:
-        raise LesaError(f"{name} is a {kind}, whose tokens are not known here; known are {', '.join(PREFIX_TOKENS)}")
+        raise LesaError(f"{name} is a {kind}, which is not supported; give a CNN or one of {', '.join(PREFIX_TOKENS)}")
     prefix = PREFIX_TOKENS[kind] + getattr(model.config, "num_register_tokens", 0)
     side //= model.config.patch_size
     if blank.shape[1] != prefix + side * side:
         raise LesaError(f"{name} gave {blank.shape[1]} tokens, expected {prefix} and a grid of {side} x {side}")
-    return PatchRegions(model, prefix).eval(), (side, side), blank.shape[2]
+    return _PatchRegions(model, prefix).eval(), (side, side), blank.shape[2]
 
 
 def read_preprocessing(settings: Mapping[str, Any], name: str) -> Preprocessing:
     """Turn the settings of a Hugging Face image processor (`preprocessor_config.json`) into a Preprocessing.
 
     Raises:
-        LesaError: settings that are missing or of another kind.
+        LesaError: a setting is missing or has an unexpected form.
     """
     filters = {2: "bilinear", 3: "bicubic"}
     try:
@@ -153,16 +153,17 @@ def read_preprocessing(settings: Mapping[str, Any], name: str) -> Preprocessing:
 
 
 def _sides(settings: Mapping[str, Any]) -> tuple[int | None, int]:
-    """Return the short side (none where the photo is squashed) and the side of the square."""
+    """Return the short side (None if the photo is squashed) and the side of the square."""
     size, crop = settings["size"], settings.get("do_center_crop", False)
     if isinstance(size, int):
-        # The old form.
+        # The form of older files.
         size = {"shortest_edge": size} if crop else {"height": size, "width": size}
     if "shortest_edge" not in size:
         return None, _square(size)
     short = size["shortest_edge"]
     if "crop_pct" in settings:
-        # ConvNeXT's processor, ResNet's too: small squares are cut out of a larger photo, large ones squash it.
+        # The processor of ConvNeXT and ResNet: a small square is cut out of a larger photo; for a large square the
+        # photo is squashed.
         return (int(short / settings["crop_pct"]), short) if short < 384 else (None, short)
     return short, _square(settings["crop_size"]) if crop else short
 

@@ -1,4 +1,4 @@
-"""Fewer features per region, by principal components; new photos -> regions, the way a store was made."""
+"""Projecting regions to their principal components; extracting regions of new photos as a store was made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,20 +15,22 @@ from lesa.images import Preprocessing, open_photo, to_pixels
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.backbones import load_backbone
 from lesa.learn.regions.graphs import RunBackbone, run_on
-from lesa.learn.regions.store import RegionStore, StoreWriter, read_manifest
+from lesa.learn.regions.store import RegionStore, StoreWriter, read_store_manifest
 
 FILE = "projection.safetensors"
+"""The projection's file in a store."""
 PHOTOS = 64
+"""Number of photos per batch."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components: regions less their mean, times the components. Not whitened."""
+    """A projection to principal components: (region - mean) times the components, without whitening."""
 
     mean_D: NDArray[np.float32]
-    """Mean region of the photos it was learned on (D)."""
+    """The mean region of the photos that it was fitted on (D)."""
     components: NDArray[np.float32]
-    """One component a column, the strongest first (D, size); orthonormal."""
+    """One component per column, the strongest one first (D, size); orthonormal."""
 
     def apply(self, regions_BRD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project regions: float32 `B, R, D` -> `B, R, size`."""
@@ -43,44 +45,45 @@ def project(
     fit_names: Sequence[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
-    """Learn the principal components of the named photos' regions and write the projected store.
+    """Fit the principal components of the named photos' regions and write the projected store.
 
     Args:
-        store: where the regions are.
-        folder: the store to write; an unfinished one is begun anew.
-        size: components that are kept.
-        fit_names: the photos that the components are learned on (the training photos).
-        progress: called with photos done and photos in all; the learning counts as well as the projecting.
+        store: the store of the regions.
+        folder: the store to write; an unfinished one is started again.
+        size: number of components to keep.
+        fit_names: the photos to fit the components on (the training photos).
+        progress: called with the numbers of steps done and of all steps; each photo is one step for the fit, if it
+            takes part, and one for the projection.
 
     Returns:
-        Share of the variance that is kept, 0 to 1.
+        The share of the variance that the components explain, 0 to 1.
 
     Raises:
-        LesaError: the store is a projected one, the folder holds a finished store, a photo is missing, or the size is
-            larger than the features or regions are many.
+        LesaError: the store is projected already, the folder contains a finished store, a photo is missing, or the
+            size exceeds the number of features or of regions.
     """
     rows = store.index(fit_names)
-    _refuse(store, folder, size, len(rows))
+    _check_project(store, folder, size, len(rows))
     total = len(rows) + len(store)
-    projection, kept = fit(_batches(store, rows, lambda done: progress(done, total)), size)
+    projection, explained = fit_projection(_batches(store, rows, lambda done: progress(done, total)), size)
     with replacing(folder / FILE) as temporary:
         save_file({"mean": projection.mean_D, "components": projection.components}, temporary)
     manifest = {key: store.manifest[key] for key in ("backbone", "preprocessing", "grid")}
-    learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": kept}
+    learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": explained}
     with StoreWriter(folder, {**manifest, "size": size, "projection": learned}) as writer:
         for name, reason in store.failed().items():
             writer.fail(name, reason)
         for regions_BRD in _batches(store, np.arange(len(store)), lambda done: progress(len(rows) + done, total)):
             names = store.names[writer.rows : writer.rows + len(regions_BRD)]
             writer.append(names, projection.apply(regions_BRD))
-    return kept
+    return explained
 
 
-def _refuse(store: RegionStore, folder: Path, size: int, photos: int) -> None:
+def _check_project(store: RegionStore, folder: Path, size: int, photos: int) -> None:
     if store.manifest["projection"] is not None:
         raise LesaError(f"{store.folder} is projected already: project the store that it was made from")
     if (folder / "manifest.json").exists():
-        if read_manifest(folder)["complete"]:
+        if read_store_manifest(folder)["complete"]:
             raise LesaError(f"{folder} holds a finished store: give another folder, or delete it")
         for path in [folder / "names.txt", folder / "failed.jsonl", *folder.glob("shard*"), folder / "manifest.json"]:
             path.unlink(missing_ok=True)
@@ -97,11 +100,18 @@ def _batches(
         progress(min(start + PHOTOS, len(rows)))
 
 
-def fit(batches: Iterator[NDArray[np.float32]], size: int) -> tuple[Projection, float]:
-    """Learn the principal components of all regions of the batches; return them and the share of variance kept.
+def fit_projection(batches: Iterator[NDArray[np.float32]], size: int) -> tuple[Projection, float]:
+    """Fit the principal components of all regions of the batches; return them and the share of variance explained.
 
-    Mean and covariance are added up in double precision, batch by batch; the eigenvectors of the covariance follow.
-    The sign of a component, which is arbitrary, makes its largest coefficient positive.
+    Mean and covariance are summed in double precision, batch by batch. The components are the eigenvectors of the
+    covariance. The sign of a component is arbitrary; it is chosen so that its largest coefficient is positive.
+
+    Args:
+        batches: regions, `B, R, D` each.
+        size: number of components to keep.
+
+    Raises:
+        LesaError: all regions are equal.
     """
     covariance, mean_D = _covariance(batches)
     variances_D, vectors = np.linalg.eigh(covariance)
@@ -110,8 +120,8 @@ def fit(batches: Iterator[NDArray[np.float32]], size: int) -> tuple[Projection, 
     components = np.ascontiguousarray(components * np.sign(largest), dtype=np.float32)
     if not variances_D.sum() > 0:
         raise LesaError("every region has the same features: there is nothing to project; check the backbone's weights")
-    kept = float(variances_D[::-1][:size].sum() / variances_D.sum())
-    return Projection(mean_D.astype(np.float32), components), kept
+    explained = float(variances_D[::-1][:size].sum() / variances_D.sum())
+    return Projection(mean_D.astype(np.float32), components), explained
 
 
 def _covariance(batches: Iterator[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -120,7 +130,7 @@ def _covariance(batches: Iterator[NDArray[np.float32]]) -> tuple[NDArray[np.floa
     for regions_BRD in batches:
         rows = regions_BRD.reshape(-1, regions_BRD.shape[2]).astype(np.float64)
         if not count:
-            # Close to the mean: products of large means would eat the digits of small variances.
+            # A value near the mean is subtracted: products of large means would lose the digits of small variances.
             shift_D = rows.mean(axis=0)
             total_D, products = np.zeros_like(shift_D), np.zeros((len(shift_D), len(shift_D)))
         rows -= shift_D
@@ -132,13 +142,13 @@ def _covariance(batches: Iterator[NDArray[np.float32]]) -> tuple[NDArray[np.floa
 
 
 def read_projection(folder: Path | str) -> Projection | None:
-    """Read the projection of a store; none if it holds the backbone's own features.
+    """Read the projection of a store; None if the store has the backbone's own features.
 
     Raises:
         LesaError: the folder is not a store, or the projection's file is missing or damaged.
     """
     folder = Path(folder)
-    if read_manifest(folder)["projection"] is None:
+    if read_store_manifest(folder)["projection"] is None:
         return None
     try:
         tensors = load_file(folder / FILE)
@@ -151,9 +161,9 @@ def backbone_of(folder: Path | str) -> Backbone:
     """Return the backbone that a store was made with, with the store's preprocessing.
 
     Raises:
-        LesaError: the folder is not a store, its backbone cannot be loaded, or has other weights now.
+        LesaError: the folder is not a store, or its backbone cannot be loaded or has other weights now.
     """
-    manifest = read_manifest(folder)
+    manifest = read_store_manifest(folder)
     source = manifest["backbone"]
     backbone = load_backbone(source["spec"], source["options"], Path(source["weights"]) if source["weights"] else None)
     if backbone.fingerprint() != source["fingerprint"]:
@@ -163,7 +173,7 @@ def backbone_of(folder: Path | str) -> Backbone:
 
 @dataclass(frozen=True)
 class Extractor:
-    """New photos -> regions, the way a store was made: its backbone, preprocessing and projection."""
+    """New photos -> regions, as a store was made: with its backbone, preprocessing and projection."""
 
     preprocessing: Preprocessing
     """How photos become pixels."""
@@ -172,16 +182,16 @@ class Extractor:
     run: RunBackbone
     """The backbone: pixels -> regions."""
     projection: Projection | None
-    """What follows it, if anything."""
+    """The projection of the regions; None if the store has the backbone's own features."""
 
     @classmethod
     def from_store(cls, folder: Path | str, device: str = "cpu") -> "Extractor":
-        """Load what a store's manifest names.
+        """Load backbone and projection of a store.
 
         Raises:
-            LesaError: the folder is not a store, its backbone cannot be loaded, or has other weights now.
+            LesaError: the folder is not a store, or its backbone cannot be loaded or has other weights now.
         """
-        manifest, backbone = read_manifest(folder), backbone_of(folder)
+        manifest, backbone = read_store_manifest(folder), backbone_of(folder)
         run = run_on(backbone, device)
         return cls(backbone.preprocessing, (manifest["grid"][0], manifest["grid"][1]), run, read_projection(folder))
 

@@ -1,8 +1,8 @@
-"""The region-feature store: photos -> regions on the disk, written shard by shard, resumed, read by memory map.
+"""The region store: the regions of photos on the disk, written shard by shard, resumed, read by memory map.
 
-A store is a folder. `manifest.json` says what it holds and is the commit point. `names.txt` names the rows, one per
-line. `failed.jsonl` lists photos that could not be read. `shard-00000.f16` and so on are raw little-endian half
-precision, R x D numbers per row. What lies beyond the manifest's counts was not committed; resuming drops it.
+A store is a folder. `manifest.json` describes its rows and is the commit point: anything beyond its counts was not
+committed, and resuming removes it. `names.txt` has the name of each row, one per line. `failed.jsonl` lists photos that
+could not be read. `shard-00000.f16` and so on are raw numbers in little-endian half precision, R x D per row.
 """
 
 import itertools
@@ -22,10 +22,11 @@ FORMAT = "lesa-regions-1"
 DTYPE = np.dtype("<f2")
 PHOTOS_PER_SHARD = 1024
 PART = "shard.part"
+"""The file of the shard that is being written."""
 
 
 class RegionStore:
-    """A finished store, opened for reading: a row of R x D half-precision features per photo."""
+    """A finished store, opened for reading: one row per photo, with R x D features in half precision."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], names: Sequence[str]) -> None:
         self.folder = folder
@@ -42,10 +43,10 @@ class RegionStore:
         """Open a store.
 
         Raises:
-            LesaError: the folder is not a store, is of another version, is unfinished, empty or damaged.
+            LesaError: the folder is not a store, has another version, or is unfinished, empty or damaged.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder)
+        manifest = read_store_manifest(folder)
         if not manifest["complete"]:
             raise LesaError(f"{folder} is not finished ({manifest['rows']} photos so far): run the same command again")
         if not manifest["rows"]:
@@ -59,9 +60,9 @@ class RegionStore:
         path = self.folder / _shard_name(number)
         shape = (rows, self.grid[0] * self.grid[1], self.size)
         expected = int(np.prod(shape)) * DTYPE.itemsize
-        found = path.stat().st_size if path.exists() else 0
-        if found != expected:
-            raise LesaError(f"{path} has {found} bytes, expected {expected}: delete {self.folder} and extract again")
+        actual = path.stat().st_size if path.exists() else 0
+        if actual != expected:
+            raise LesaError(f"{path} has {actual} bytes, expected {expected}: delete {self.folder} and extract again")
         return np.memmap(path, dtype=DTYPE, mode="r", shape=shape)
 
     def __len__(self) -> int:
@@ -71,14 +72,14 @@ class RegionStore:
         """Return the rows of the named photos.
 
         Raises:
-            LesaError: photos are not in the store; the message names the first ones and what to do.
+            LesaError: photos are not in the store; the message names the first ones.
         """
         missing = [name for name in names if name not in self._rows]
         if missing:
-            raise LesaError(self._why_missing(missing))
+            raise LesaError(self._missing_message(missing))
         return np.array([self._rows[name] for name in names], dtype=np.int64)
 
-    def _why_missing(self, missing: Sequence[str]) -> str:
+    def _missing_message(self, missing: Sequence[str]) -> str:
         reasons = self.failed()
         first = ", ".join(name + (f" ({reasons[name]})" if name in reasons else "") for name in missing[:3])
         return (
@@ -87,11 +88,15 @@ class RegionStore:
         )
 
     def failed(self) -> dict[str, str]:
-        """Return the photos that could not be read, and why."""
+        """Return the photos that could not be read, and the reasons."""
         return dict(read_failed(self.folder))
 
     def read(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
-        """Read the regions of the given rows, in their order: float32 `B, R, D`."""
+        """Read the regions of these rows, in this order: float32 `B, R, D`.
+
+        Raises:
+            IndexError: a row is outside the store.
+        """
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a store of {len(self)}")
@@ -103,11 +108,11 @@ class RegionStore:
         return regions_BRD
 
 
-def read_manifest(folder: Path | str) -> dict[str, Any]:
-    """Read what a store says about itself.
+def read_store_manifest(folder: Path | str) -> dict[str, Any]:
+    """Read the manifest of a store, finished or not.
 
     Raises:
-        LesaError: the folder is not a store, or one of another version.
+        LesaError: the folder is not a store, or has another version.
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
@@ -116,7 +121,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
 
 
 def _read_names(folder: Path) -> list[str]:
-    """Return the names of a store's rows. Only a line feed parts them: file names may hold any other sign."""
+    """Return the names of a store's rows. Only line feeds separate them: names may contain any other character."""
     return (folder / "names.txt").read_bytes().decode().split("\n")[:-1]
 
 
@@ -127,22 +132,21 @@ def read_failed(folder: Path) -> list[tuple[str, str]]:
 
 
 def _shard_name(number: int) -> str:
-    """Return the file name of a shard."""
     return f"shard-{number:05d}.f16"
 
 
 class StoreWriter:
-    """Writes a store, or goes on with one. A shard counts once the manifest names it.
+    """Writes a new store, or continues one. A shard becomes valid when the manifest names it.
 
-    After every 1,024 photos a shard is committed: at most so many are lost when the work stops. As a context, it
-    finishes the store at the end of the block, and leaves it unfinished after an error.
+    After every 1,024 photos a shard is committed, so at most this number is lost when the work stops. Used in a `with`
+    block, it finishes the store at the end of the block, and leaves it unfinished after an error.
 
     Args:
         folder: the store.
-        about: what the rows are: `backbone`, `preprocessing`, `grid`, `size`, `projection`.
+        manifest: the description of the rows: `backbone`, `preprocessing`, `grid`, `size`, `projection`.
 
     Raises:
-        LesaError: the folder holds a store of something else.
+        LesaError: the folder has a store with another description, or other files with the names of a store's files.
     """
 
     def __init__(self, folder: Path | str, manifest: Mapping[str, Any]) -> None:
@@ -150,33 +154,33 @@ class StoreWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manifest = self._begin(manifest)
         self._drop_uncommitted()
-        self._seen = {*_read_names(self.folder), *(name for name, _ in read_failed(self.folder))}
+        self._done = {*_read_names(self.folder), *(name for name, _ in read_failed(self.folder))}
         self._names: list[str] = []
         self._failed: list[dict[str, str]] = []
         self._part: IO[bytes] | None = None
 
     def _begin(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        # Through JSON, so that tuples compare as the lists they become.
+        # JSON turns tuples into lists, so that they compare equal to those of the file.
         fixed: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **manifest, "dtype": "float16"}))
         if not (self.folder / "manifest.json").exists():
             self._refuse_other_files()
             counts = {"rows": 0, "failed": 0, "names_bytes": 0, "failed_bytes": 0, "shards": [], "complete": False}
-            begun = fixed | {"photos_per_shard": PHOTOS_PER_SHARD} | counts
-            # From here on the folder is known as a store, whenever the work stops.
-            write_json(self.folder / "manifest.json", begun)
-            return begun
-        there = read_manifest(self.folder)
+            new = fixed | {"photos_per_shard": PHOTOS_PER_SHARD} | counts
+            # From now on the folder is a store, even if the work stops at once.
+            write_json(self.folder / "manifest.json", new)
+            return new
+        existing = read_store_manifest(self.folder)
         for key, value in fixed.items():
-            if there.get(key) != value:
+            if existing.get(key) != value:
                 raise LesaError(
-                    f"{self.folder} holds regions with {key} {there.get(key)}, asked was {value}: give another folder"
+                    f"{self.folder} holds regions with {key} {existing.get(key)}, not {value}: give another folder"
                 )
-        return there
+        return existing
 
     def _refuse_other_files(self) -> None:
-        there = [name for name in ("names.txt", "failed.jsonl", _shard_name(0)) if (self.folder / name).exists()]
-        if there:
-            raise LesaError(f"{self.folder} is not a region store but holds {', '.join(there)}: give another folder")
+        others = [name for name in ("names.txt", "failed.jsonl", _shard_name(0)) if (self.folder / name).exists()]
+        if others:
+            raise LesaError(f"{self.folder} is not a region store but holds {', '.join(others)}: give another folder")
 
     def _drop_uncommitted(self) -> None:
         for file_name, size in (
@@ -196,23 +200,23 @@ class StoreWriter:
 
     @property
     def rows(self) -> int:
-        """Photos written so far, the uncommitted ones too."""
+        """Number of photos written so far, including uncommitted ones."""
         return int(self._manifest["rows"]) + len(self._names)
 
     @property
     def failures(self) -> int:
-        """Photos that could not be read so far."""
+        """Number of photos that could not be read so far."""
         return int(self._manifest["failed"]) + len(self._failed)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the photo was done before, well or not."""
-        return name in self._seen
+        """Whether the photo was done before: its regions are committed, or it could not be read."""
+        return name in self._done
 
     def append(self, names: Sequence[str], regions_BRD: NDArray[np.float32]) -> None:
-        """Add photos.
+        """Add photos with their regions.
 
         Raises:
-            LesaError: a value is not finite or does not fit half precision.
+            LesaError: a feature is not finite or too large for half precision.
         """
         for name, regions_RD in zip(names, regions_BRD, strict=True):
             # Not `>`: NaN must not pass.
@@ -230,7 +234,11 @@ class StoreWriter:
         self._failed.append({"name": name, "reason": reason})
 
     def commit(self, *, complete: bool = False) -> None:
-        """Bring to the disk what was added since the last commit; the manifest comes last."""
+        """Write everything since the last commit to the disk; the manifest comes last.
+
+        Args:
+            complete: whether the store is finished.
+        """
         manifest = self._manifest
         if self._part is not None:
             _sync(self._part)

@@ -1,8 +1,9 @@
 """The small backbone of the default bundle: MobileNetV2 with half of its hidden channels and without three blocks.
 
-A block widens its input by a 1 x 1 convolution, filters each channel and narrows again (Sandler et al., "MobileNetV2",
-CVPR 2018, section 3). The channels between the blocks are the teacher's, so that the student can begin with a part of
-its weights (`tools/default_backbone.py`). Batch normalisations are folded into the convolutions, as the teacher's are.
+A block widens its input by a 1 x 1 convolution, filters each channel and narrows the result (Sandler et al.,
+"MobileNetV2", CVPR 2018, section 3). Between the blocks there are as many channels as in the teacher, MobileNetV2, so
+that the student can start with a part of its weights (`tools/default_backbone.py`). The batch normalisations are folded
+into the convolutions. The weights are distributed only inside the default bundle, as its graph.
 """
 
 from dataclasses import replace
@@ -11,20 +12,17 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lesa.errors import LesaError
-from lesa.learn.regions import student
 from lesa.learn.regions.backbone import Backbone
-from lesa.learn.regions.vgg19 import LATER, _read_state
-
-pass
+from lesa.learn.regions.vgg19 import LATER, read_state
 
 SIDE = 192
-"""Pixels: the side of the square that it sees."""
+"""Side in pixels of its input square."""
 GRID = (6, 6)
 """Rows and columns of its regions."""
 SIZE = 256
-"""D, features per region: the teacher's first principal components."""
+"""D, the number of features per region: the teacher's first principal components."""
 STEM, FIRST, LAST = 24, 16, 512
-"""Channels of the first two convolutions, in front of the blocks, and in front of the last layer."""
+"""Numbers of channels: of the first two convolutions, before the blocks, and before the last layer."""
 BLOCKS = (
     (0, 16, 48, 24, 2),
     (2, 24, 72, 32, 2),
@@ -40,11 +38,11 @@ BLOCKS = (
     (14, 160, 480, 160, 1),
     (15, 160, 480, 320, 1),
 )
-"""Of each block: its place in the teacher, channels in, hidden channels, channels out, stride."""
+"""For each block: its number in the teacher, channels in, hidden channels, channels out, stride."""
 
 
-class Block(nn.Module):
-    """Widen, filter, narrow; added to the input where the shapes agree."""
+class _Block(nn.Module):
+    """Widen, filter, narrow; the input is added if the shapes agree."""
 
     def __init__(self, channels: int, hidden: int, out: int, stride: int) -> None:
         super().__init__()
@@ -58,8 +56,8 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, channels, H, W) -> (B, out, H / stride, W / stride)."""
-        found: Tensor = self.layers(maps)
-        return maps + found if self.residual else found
+        out: Tensor = self.layers(maps)
+        return maps + out if self.residual else out
 
 
 class Student(nn.Module):
@@ -70,7 +68,7 @@ class Student(nn.Module):
         self.stem = nn.Sequential(
             *_filtered(3, STEM, 2), *_filtered(STEM, STEM, 1, groups=STEM), nn.Conv2d(STEM, FIRST, 1)
         )
-        self.blocks = nn.Sequential(*(Block(*shape) for _, *shape in BLOCKS))
+        self.blocks = nn.Sequential(*(_Block(*shape) for _, *shape in BLOCKS))
         self.last = nn.Sequential(nn.Conv2d(BLOCKS[-1][3], LAST, 1), nn.ReLU6(), nn.Conv2d(LAST, SIZE, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -85,15 +83,19 @@ def _filtered(channels: int, out: int, stride: int, groups: int = 1) -> list[nn.
     return [padding, nn.Conv2d(channels, out, 3, stride, groups=groups), nn.ReLU6()]
 
 
-def _student(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+def load_student(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+    """Load the student as a backbone; see `lesa.learn.regions.backbones.load_backbone`."""
     if name or options:
-        raise LesaError("student takes no name and no option")
+        raise LesaError("student takes no name and no option: write `student` and give its weights")
     if weights is None:
-        raise LesaError("student needs weights: what tools/default_backbone.py wrote (student.safetensors)")
+        raise LesaError(
+            "student needs weights: they are distributed only inside the default bundle; to train with this backbone, "
+            "make student.safetensors with tools/default_backbone.py of the source"
+        )
     module = Student()
     try:
-        module.load_state_dict(_read_state(weights))
+        module.load_state_dict(read_state(weights))
     except RuntimeError as error:
         raise LesaError(f"{weights} is not the student: {str(error).strip().splitlines()[-1].strip()}") from None
-    spec = replace(LATER, short_side=student.SIDE, size=student.SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return Backbone("student", module.eval(), student.GRID, student.SIZE, spec, options, str(weights.absolute()))
+    preprocessing = replace(LATER, short_side=SIDE, size=SIDE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return Backbone("student", module.eval(), GRID, SIZE, preprocessing, options, str(weights.absolute()))

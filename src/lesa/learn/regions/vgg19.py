@@ -1,4 +1,4 @@
-"""VGG-19, the paper's backbone, and its weights from torchvision's files or TF-slim's."""
+"""VGG-19, the paper's backbone, with weights from torchvision's or TF-slim's files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +19,13 @@ PAPER = Preprocessing("crop", 256, 224, (123.68, 116.78, 103.94), (1.0, 1.0, 1.0
 LATER = Preprocessing("squash", 256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255, "bilinear")
 VGG_PREPROCESSING = {"paper": PAPER, "later": LATER}
 VGG_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+"""Number of convolutions and of channels of each block."""
 
 
 class VGG19(nn.Module):
-    """VGG-19 (Simonyan & Zisserman 2015) up to conv5_4 after ReLU; names and places as in torchvision's `vgg19`.
+    """VGG-19 (Simonyan & Zisserman 2015) up to conv5_4 after ReLU; layers have the names of torchvision's `vgg19`.
 
-    Differs from torchvision's in that the last pooling and the classifier are left out.
+    Differs from torchvision's: it has no last pooling and no classifier.
     """
 
     def __init__(self) -> None:
@@ -44,9 +45,10 @@ class VGG19(nn.Module):
         return regions
 
 
-def _vgg19(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+def load_vgg19(name: str, options: dict[str, str | int], weights: Path | None) -> Backbone:
+    """Load VGG-19 as a backbone; see `lesa.learn.regions.backbones.load_backbone`."""
     if name:
-        raise LesaError(f"vgg19 takes no name, but {name!r} was given: write `vgg19` and give the weights beside it")
+        raise LesaError(f"vgg19 takes no name, but {name!r} was given: write `vgg19` and give the weights separately")
     preprocessing = str(options.get("preprocessing", "paper"))
     if unknown := set(options) - {"preprocessing"}:
         raise LesaError(f"vgg19 has no option {min(unknown)!r}; {did_you_mean(min(unknown), ['preprocessing'])}")
@@ -59,14 +61,14 @@ def _vgg19(name: str, options: dict[str, str | int], weights: Path | None) -> Ba
             "models) or TF-slim's vgg_19.ckpt"
         )
     module = VGG19()
-    _load_vgg(module, weights)
+    _load_weights(module, weights)
     size = VGG_BLOCKS[-1][1]
     settings = VGG_PREPROCESSING[preprocessing]
     return Backbone("vgg19", module.eval(), (14, 14), size, settings, options, str(weights.absolute()))
 
 
-def _load_vgg(module: VGG19, weights: Path) -> None:
-    state = _read_state(weights)
+def _load_weights(module: VGG19, weights: Path) -> None:
+    state = read_state(weights)
     expected = module.state_dict()
     for name, value in expected.items():
         if name not in state:
@@ -78,8 +80,12 @@ def _load_vgg(module: VGG19, weights: Path) -> None:
     module.load_state_dict({name: state[name] for name in expected})
 
 
-def _read_state(weights: Path) -> dict[str, Tensor]:
-    """Read a state dict under torchvision's names, whatever it was stored as."""
+def read_state(weights: Path) -> dict[str, Tensor]:
+    """Read a state dict: a `.safetensors` or `.pth` file, or a TF-slim checkpoint, renamed to torchvision's names.
+
+    Raises:
+        LesaError: the file does not exist or cannot be read, or is a pickle of more than tensors.
+    """
     try:
         if weights.suffix == ".safetensors":
             return load_file(weights)
@@ -88,23 +94,23 @@ def _read_state(weights: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise LesaError(f"weights {weights} do not exist") from None
     except UnpicklingError:
-        raise LesaError(f"weights {weights} hold more than tensors, which is not read: save its state dict") from None
+        raise LesaError(f"weights {weights} hold more than tensors: save the state dict alone") from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, TypeError) as error:
         raise LesaError(f"weights {weights} cannot be read: {error}") from None
     return _from_slim(read_checkpoint(weights))
 
 
 def _from_slim(variables: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Rename TF-slim's variables; its kernels are (row, column, in, out)."""
+    """Rename TF-slim's variables to torchvision's names; TF-slim's kernels are (row, column, in, out)."""
     state = {}
-    place = 0
+    layer = 0
     for block, (convolutions, _) in enumerate(VGG_BLOCKS, 1):
         for i in range(1, convolutions + 1):
             name = f"vgg_19/conv{block}/conv{block}_{i}"
             for ours, theirs in (("weight", "weights"), ("bias", "biases")):
                 if f"{name}/{theirs}" in variables:
                     value = torch.tensor(variables[f"{name}/{theirs}"])
-                    state[f"features.{place}.{ours}"] = value.permute(3, 2, 0, 1) if ours == "weight" else value
-            place += 2
-        place += 1
+                    state[f"features.{layer}.{ours}"] = value.permute(3, 2, 0, 1) if ours == "weight" else value
+            layer += 2
+        layer += 1
     return state

@@ -1,7 +1,7 @@
 """TensorFlow's checkpoint files, read without TensorFlow.
 
-A V2 checkpoint is a sorted table `PREFIX.index` (names -> type, shape, place) beside raw shards `PREFIX.data-*`. A V1
-checkpoint is one such table that holds the arrays too, as protocol buffers.
+A V2 checkpoint is a sorted table `PREFIX.index` (names -> type, shape, place) and raw shards `PREFIX.data-*`. A V1
+checkpoint is one such table, which also contains the arrays, as protocol buffers.
 """
 
 import math
@@ -17,13 +17,14 @@ import numpy as np
 from lesa.errors import LesaError
 
 Array = np.ndarray[Any, Any]
-# Slices of a memoryview copy nothing: a V1 checkpoint of VGG-19 has 550 MB.
+# A slice of a memoryview does not copy: a V1 checkpoint of VGG-19 has 550 MB.
 Bytes = bytes | memoryview
 
+# Numbers of bytes.
 FOOTER = 48
 BLOCK_TRAILER = 5
 MAGIC = 0xDB4775248B80FB57
-# TensorFlow's DataType numbers. bfloat16, which NumPy lacks, is read as its 16 bits and widened.
+# TensorFlow's DataType numbers. NumPy has no bfloat16: its 16 bits are read and widened to float32.
 BFLOAT16 = 14
 DTYPES = {
     1: "<f4",
@@ -40,16 +41,16 @@ DTYPES = {
     22: "<u4",
     23: "<u8",
 }
-# Strings (among them the object graph of `tf.train.Checkpoint`), resources and variants hold no numbers.
+# Strings (for example the object graph of `tf.train.Checkpoint`), resources and variants contain no numbers.
 NOT_NUMBERS = {7, 20, 21}
-# The field of a TensorProto in which a V1 checkpoint keeps the values of a type; other types it cannot keep.
+# The field of a TensorProto that has the values of a type in a V1 checkpoint; V1 cannot store other types.
 FLOATS = {1: 5, 2: 6}
 INTEGERS = {3: 7, 4: 7, 5: 7, 6: 7, 9: 10, 10: 11, 17: 7, 19: 13}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where a variable lies and what it is (TensorFlow's BundleEntryProto)."""
+class _Variable:
+    """Type, shape and place of a variable (TensorFlow's BundleEntryProto)."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -64,23 +65,24 @@ def read_checkpoint(path: Path | str) -> dict[str, Array]:
     """Read a TensorFlow checkpoint, V2 or V1, without TensorFlow.
 
     Every block of a table and every array is checked against the checksum that TensorFlow stored with it.
-    A `tf.train.Checkpoint` comes under its raw keys (`.../.ATTRIBUTES/VARIABLE_VALUE`).
+    The variables of a `tf.train.Checkpoint` have its raw keys as names (`.../.ATTRIBUTES/VARIABLE_VALUE`).
 
     Args:
-        path: of V2 the path without `.index` and `.data-00000-of-00001`; of V1 the file, such as `vgg_19.ckpt`.
+        path: for V2 the path without `.index` and `.data-00000-of-00001`; for V1 the file, such as `vgg_19.ckpt`.
 
     Returns:
         Name -> array, sorted by name; bfloat16 is widened to float32; strings and other non-numbers are left out.
 
     Raises:
-        LesaError: no such checkpoint, a missing, cut or damaged file, or a form that is not read (big endian, Snappy
-            compression, which TensorFlow never uses here, partitioned variables, unusual number types).
+        LesaError: the checkpoint does not exist; a file is missing, incomplete or damaged; or its form is not
+            supported (big endian, Snappy compression, which TensorFlow never uses here, partitioned variables,
+            unusual number types).
     """
     path = Path(path)
     if Path(f"{path}.index").is_file():
         return _read_version_2(path)
     if path.suffix == ".index" or path.suffix.startswith(".data-"):
-        raise LesaError(f"{path} is one file of a checkpoint; give the path without {path.suffix}")
+        raise LesaError(f"{path} is only one file of a checkpoint; give the path without {path.suffix}")
     if path.is_file():
         return _read_version_1(path)
     raise LesaError(
@@ -90,14 +92,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Array]:
 
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
-    """Say which file is damaged where its bytes make no sense."""
+    """Turn errors of parsing into a message that names the damaged file."""
     try:
         yield
     except (IndexError, OverflowError, ValueError) as error:
         raise LesaError(f"{path} is damaged: {error}; copy the checkpoint again") from None
 
 
-# V2: an index of the variables beside their raw bytes.
+# V2: an index of the variables, and their raw bytes in shards.
 
 
 def _read_version_2(prefix: Path) -> dict[str, Array]:
@@ -117,21 +119,21 @@ def _shard_count(path: Path, header: Bytes) -> int:
     """Return the number of shards (BundleHeaderProto)."""
     numbers = _numbers(header)
     if numbers.get(2, 0):
-        raise LesaError(f"{path} was written on a big-endian machine, which is not read; save it on a usual one")
+        raise LesaError(f"{path} was written on a big-endian machine, which is not supported; save it on another one")
     if 1 not in numbers:
         raise ValueError("it has no header")
     return numbers[1]
 
 
 def _is_slice(key: bytes) -> bool:
-    # The parts of a partitioned variable have keys that begin with a zero byte; names never do.
+    # Keys of parts of a partitioned variable begin with a zero byte; names never do.
     return key.startswith(b"\0")
 
 
-def _entry(message: Bytes) -> Entry:
-    """Decode a BundleEntryProto; a field that is zero is not written."""
+def _entry(message: Bytes) -> _Variable:
+    """Decode a BundleEntryProto; fields with the value zero are not written."""
     numbers = _numbers(message)
-    return Entry(
+    return _Variable(
         dtype=numbers.get(1, 0),
         shape=_shape(message),
         shard=numbers.get(3, 0),
@@ -143,12 +145,12 @@ def _entry(message: Bytes) -> Entry:
 
 
 def _shape(message: Bytes) -> tuple[int, ...]:
-    """Return the shape that a message has as its second field, as the entries of V1 and V2 do."""
+    """Return the shape in the second field of a message; V1 and V2 both store it there."""
     dimensions = [dimension for shape in _messages(message, 2) for dimension in _messages(shape, 2)]
     return tuple(_numbers(dimension).get(1, 0) for dimension in dimensions)
 
 
-def _read_array(path: Path, name: str, entry: Entry) -> Array:
+def _read_array(path: Path, name: str, entry: _Variable) -> Array:
     _refuse_unread(path, name, entry.partitioned, entry.dtype, DTYPES)
     dtype = np.dtype(DTYPES[entry.dtype])
     if entry.size != math.prod(entry.shape) * dtype.itemsize:
@@ -162,24 +164,25 @@ def _read_array(path: Path, name: str, entry: Entry) -> Array:
 
 def _refuse_unread(path: Path, name: str, partitioned: bool, dtype: int, known: Container[int]) -> None:
     if partitioned:
-        raise LesaError(f"{path}: variable {name} is partitioned, which is not read; save it without a partitioner")
+        raise LesaError(f"{path}: variable {name} is partitioned, which is not supported; save it undivided")
     if dtype not in known:
-        raise LesaError(f"{path}: variable {name} has TensorFlow's type number {dtype}, which is not read")
+        raise LesaError(f"{path}: variable {name} has TensorFlow's type number {dtype}, which is not supported")
 
 
-def _read_bytes(path: Path, name: str, entry: Entry) -> Array:
+def _read_bytes(path: Path, name: str, entry: _Variable) -> Array:
     if not path.is_file():
         raise LesaError(f"{path} is missing: variable {name} is in it; copy all files of the checkpoint")
     end, size = entry.offset + entry.size, path.stat().st_size
     if end > size:
-        raise LesaError(f"{path} is cut: it has {size} bytes, variable {name} ends at {end}; copy it again")
+        raise LesaError(f"{path} is incomplete: it has {size} bytes, variable {name} ends at {end}; copy it again")
     content = np.fromfile(path, np.uint8, count=entry.size, offset=entry.offset)
     if masked_crc32c(content) != entry.checksum:
         raise LesaError(f"{path} is damaged: the checksum of variable {name} is wrong; copy it again")
     return content
 
 
-# V1: one table; its first message (SavedTensorSliceMeta) describes the variables, each other one holds one's values.
+# V1: one table. Its first message (SavedTensorSliceMeta) describes the variables; each other message has the values of
+# one variable.
 
 
 def _read_version_1(path: Path) -> dict[str, Array]:
@@ -188,11 +191,11 @@ def _read_version_1(path: Path) -> dict[str, Array]:
         contents = _messages(table.pop(b"", b""), 1)
         if not contents:
             raise ValueError("it has no table of contents")
-        about = {_name(variable): variable for variable in _messages(contents[0], 1)}
+        variables = {_name(variable): variable for variable in _messages(contents[0], 1)}
         values = {_name(part): _messages(part, 3) for message in table.values() for part in _messages(message, 2)}
         return {
             name: _read_values(path, name, variable, values.get(name, []))
-            for name, variable in sorted(about.items())
+            for name, variable in sorted(variables.items())
             if _numbers(variable).get(3, 0) not in NOT_NUMBERS
         }
 
@@ -215,13 +218,13 @@ def _read_values(path: Path, name: str, variable: Bytes, tensors: list[Bytes]) -
 
 
 def _part_shape(part: Bytes, whole: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a part of a variable (TensorSliceProto): a length that is not written is the whole one."""
+    """Return the shape of a part of a variable (TensorSliceProto); a length that is not written is the full one."""
     extents = _messages(part, 1)
     return tuple(_numbers(extent).get(2, size) for extent, size in zip(extents, whole, strict=True))
 
 
 def _values(dtype: int, tensor: Bytes) -> Array:
-    """Return the values of a TensorProto: reals as they are, the rest, the bits of halves too, as varints."""
+    """Return the values of a TensorProto: floats are raw; integers, and the bits of halves, are varints."""
     kind = np.dtype(DTYPES[dtype])
     if dtype in FLOATS:
         return np.concatenate([np.frombuffer(packed, kind) for packed in [b"", *_messages(tensor, FLOATS[dtype])]])
@@ -236,7 +239,7 @@ def _varints(data: Bytes) -> Iterator[int]:
         yield value
 
 
-# The table: blocks of sorted entries, each block with a checksum; a last block that says where the others are.
+# The table: blocks of sorted entries, each with a checksum, and a last block with the places of the others.
 
 
 def _table(path: Path) -> Iterator[tuple[bytes, Bytes]]:
@@ -244,7 +247,7 @@ def _table(path: Path) -> Iterator[tuple[bytes, Bytes]]:
     content = memoryview(path.read_bytes())
     footer = content[-FOOTER:]
     if len(footer) < FOOTER or int.from_bytes(footer[-8:], "little") != MAGIC:
-        raise ValueError("it does not end as a table of TensorFlow's does")
+        raise ValueError("it does not end like a table of TensorFlow")
     _, at = _handle(footer, 0)
     index_place, _ = _handle(footer, at)
     for _, handle in _block_entries(_block(content, index_place)):
@@ -253,27 +256,27 @@ def _table(path: Path) -> Iterator[tuple[bytes, Bytes]]:
 
 
 def _handle(data: Bytes, at: int) -> tuple[slice, int]:
-    """Return the place of a block, without its trailer, and where its handle ends."""
+    """Read a handle: return the place of its block, without the trailer, and the end of the handle."""
     offset, at = varint(data, at)
     size, at = varint(data, at)
     return slice(offset, offset + size), at
 
 
 def _block(content: Bytes, place: slice) -> Bytes:
-    """Return a block's bytes after checking its trailer: one byte of compression, four of checksum."""
+    """Return a block's bytes after checking its trailer: one byte for the compression, four for the checksum."""
     trailer = content[place.stop : place.stop + BLOCK_TRAILER]
     if len(trailer) < BLOCK_TRAILER:
-        raise ValueError("it is cut")
+        raise ValueError("it is incomplete")
     checked = np.frombuffer(content[place.start : place.stop + 1], np.uint8)
     if masked_crc32c(checked) != int.from_bytes(trailer[1:], "little"):
         raise ValueError("a block's checksum is wrong")
     if trailer[0] != 0:
-        raise ValueError("it is compressed (Snappy), which TensorFlow's own checkpoints are not and is not read")
+        raise ValueError("it is compressed (Snappy), which is not supported; TensorFlow's own checkpoints never are")
     return content[place]
 
 
 def _block_entries(block: Bytes) -> Iterator[tuple[bytes, Bytes]]:
-    """Yield a block's keys and values. A key is written as what it shares with the key before it, and its rest."""
+    """Yield a block's keys and values. For a key, only the part that differs from the key before it is written."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
     at, key = 0, b""
@@ -288,11 +291,11 @@ def _block_entries(block: Bytes) -> Iterator[tuple[bytes, Bytes]]:
         at += own + size
 
 
-# Protocol buffers: the few lines of their wire format that the tables need.
+# Protocol buffers: the part of their wire format that the tables use.
 
 
 def varint(data: Bytes, at: int) -> tuple[int, int]:
-    """Read a variable-length integer at `at`: seven bits a byte, the lowest first; return it and where it ends."""
+    """Read a variable-length integer at `at`: seven bits per byte, the lowest first; return it and its end."""
     value = 0
     for shift in range(0, 70, 7):
         value |= (data[at] & 0x7F) << shift
@@ -321,21 +324,21 @@ def _fields(message: Bytes) -> Iterator[tuple[int, int | Bytes]]:
 
 
 def _numbers(message: Bytes) -> dict[int, int]:
-    """Return a message's numbers by field."""
+    """Return a message's numbers by field number."""
     return {number: content for number, content in _fields(message) if isinstance(content, int)}
 
 
 def _messages(message: Bytes, field: int) -> list[Bytes]:
-    """Return the messages that one field of a message holds."""
+    """Return the messages in one field of a message."""
     return [content for number, content in _fields(message) if number == field and not isinstance(content, int)]
 
 
-# Checksums. CRC-32C is linear over bits: what zeros make of its state is a 32 x 32 matrix of bits times the state. So
-# the bytes are cut into lanes, all lanes run at once in NumPy, and their states are joined by such matrices: 0.3 s for
-# the 80 MB of VGG-19's convolutions on one core, where a loop over bytes would take ten.
+# Checksums. CRC-32C is linear over bits: reading zeros multiplies its state by a 32 x 32 matrix of bits. So the bytes
+# are cut into lanes, all lanes run at once in NumPy, and such matrices join their states. This takes 0.3 s for the
+# 80 MB of VGG-19's convolutions on one core; a loop over bytes would take 10 s.
 
 CRC32C = 0x82F63B78
-# The state starts as all ones; these four bytes bring it there from zero, and zeros before them leave it zero.
+# The state must start with all ones. These four bytes bring it there from zero, and zeros before them keep it zero.
 TO_ONES = np.array([0x54, 0x64, 0x1F, 0x64], np.uint8)
 
 
@@ -358,10 +361,10 @@ def crc32c(content: Array) -> int:
     for words_of_lanes in np.ascontiguousarray(padded.view("<u4").reshape(lanes, length).T):
         states ^= words_of_lanes
         states = low[states & 0xFFFF] ^ high[states >> 16]
-    return _joined(states, 32 * length) ^ 0xFFFFFFFF
+    return _join_lanes(states, 32 * length) ^ 0xFFFFFFFF
 
 
-def _joined(states: Array, bits: int) -> int:
+def _join_lanes(states: Array, bits: int) -> int:
     """Return the state after all lanes, each of which is `bits` long."""
     while states.size > 1:
         if states.size % 2:
@@ -372,7 +375,7 @@ def _joined(states: Array, bits: int) -> int:
 
 
 def _times(matrix: Array, states: Array) -> Array:
-    """Multiply states by a matrix of bits, which is given as what it makes of each of the 32 bits."""
+    """Multiply states by a matrix of bits, which is given by its 32 columns."""
     product = np.zeros_like(states)
     for bit, image in enumerate(matrix):
         product ^= (states >> np.uint32(bit) & np.uint32(1)) * image
@@ -381,7 +384,7 @@ def _times(matrix: Array, states: Array) -> Array:
 
 @cache
 def _zeros(bits: int) -> Array:
-    """Return the matrix by which so many zero bits (a power of two) change a state."""
+    """Return the matrix by which this number of zero bits (a power of two) changes a state."""
     if bits == 1:
         return np.array([CRC32C] + [1 << bit for bit in range(31)], np.uint32)
     return _times(_zeros(bits // 2), _zeros(bits // 2))
@@ -389,6 +392,6 @@ def _zeros(bits: int) -> Array:
 
 @cache
 def _word_tables() -> tuple[Array, Array]:
-    """Return what four zero bytes make of every lower and of every upper half of a state."""
+    """Return the results of reading four zero bytes for every lower and for every upper half of a state."""
     halves = np.arange(1 << 16, dtype=np.uint32)
     return _times(_zeros(32), halves), _times(_zeros(32), halves << np.uint32(16))
