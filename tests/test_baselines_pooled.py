@@ -219,7 +219,7 @@ def test_a_method_refuses_sizes_that_are_not_its_own(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", POOLED)
-def test_what_a_method_says_of_a_label_hangs_on_no_other_label(kind: str) -> None:
+def test_the_score_of_a_label_does_not_depend_on_other_labels(kind: str) -> None:
     if kind in SEEN_ONLY:
         assert KINDS[kind].seen_only
         return
@@ -294,7 +294,7 @@ def test_training_free_passes_through_the_loop_where_regions_and_vectors_share_a
     )
 
 
-def test_a_closed_form_that_is_stopped_goes_on_to_the_same_weights(demo_data: Path, tmp_path: Path) -> None:
+def test_a_closed_form_that_is_stopped_and_resumed_ends_in_the_same_weights(demo_data: Path, tmp_path: Path) -> None:
     data = demo_data / "dataset", demo_data / "regions", demo_data / "vectors.safetensors"
     recipe = make_recipe(
         {

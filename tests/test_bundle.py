@@ -124,14 +124,14 @@ def test_parents_go_from_the_bundle_into_the_tags(run: Run, collection: Path, tm
 
 def test_it_says_what_it_holds(exported: Path, run: Run) -> None:
     bundle = open_bundle(exported)
-    about = bundle.manifest
-    assert (about.unseen, about.seen, about.words) == (UNSEEN, SEEN, ("moon", "red car"))
-    assert (about.attentions, about.vector_size, about.selection) == (3, 16, "log-mean-exp")
-    assert about.sources == run.recipe.vectors
-    np.testing.assert_allclose(bundle.vectors_CE, bundle.space.embed(about.names), atol=1e-6)
+    manifest = bundle.manifest
+    assert (manifest.unseen, manifest.seen, manifest.words) == (UNSEEN, SEEN, ("moon", "red car"))
+    assert (manifest.attentions, manifest.vector_size, manifest.selection) == (3, 16, "log-mean-exp")
+    assert manifest.sources == run.recipe.vectors
+    np.testing.assert_allclose(bundle.vectors_CE, bundle.space.embed(manifest.names), atol=1e-6)
 
 
-def test_the_card_has_licence_figures_with_their_rules_and_limits(exported: Path, run: Run, tmp_path: Path) -> None:
+def test_the_card_has_licence_metrics_with_their_rules_and_limits(exported: Path, run: Run, tmp_path: Path) -> None:
     card = open_bundle(exported).card
     report = json.loads((run.folder / "evaluation.json").read_text())["reports"]["lesa"]["GZSL"]
     assert "CC0-1.0" in card
@@ -191,32 +191,32 @@ def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, 
 
 Change = Callable[[dict[str, object]], object]
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-4'"),
-    "the version before": (lambda about: about.update(format="lesa-bundle-1"), "export the run again"),
-    "another selection": (lambda about: about.update(selection="min"), "selection is 'min'"),
-    "no grid": (lambda about: about.pop("grid"), "damaged"),
-    "grid of one number": (lambda about: about.update(grid=[7]), "damaged"),
-    "an endless grid": (lambda about: about.update(grid=[float("inf"), 7]), "damaged"),
-    "no such filter": (lambda about: about["preprocessing"].update(resample="box"), "damaged"),  # type: ignore[attr-defined]
-    "a photo too large": (lambda about: about["preprocessing"].update(size=10**9, fit="squash"), "damaged"),  # type: ignore[attr-defined]
-    "two colours": (lambda about: about["preprocessing"].update(mean=[0.5, 0.5]), "damaged"),  # type: ignore[attr-defined]
-    "labels no list": (lambda about: about.update(seen="cat"), "damaged"),
-    "a label twice": (lambda about: about.update(seen=["cat"] * 4), "appears twice"),
-    "one label more": (lambda about: about.update(words=[*OTHERS]), "holds vectors of shape"),
-    "another vector size": (lambda about: about.update(vector_size=8), "holds vectors of shape"),
-    "a path up": (lambda about: about["members"].update({"../graph.onnx": ""}), "plain name"),  # type: ignore[attr-defined]
-    "an absolute path": (lambda about: about["members"].update({"/etc/passwd": ""}), "plain name"),  # type: ignore[attr-defined]
-    "a member left out": (lambda about: about["members"].pop(GRAPH), r"lacks graph\.onnx"),  # type: ignore[attr-defined]
+    "another version": (lambda fields: fields.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-4'"),
+    "the version before": (lambda fields: fields.update(format="lesa-bundle-1"), "export the run again"),
+    "another selection": (lambda fields: fields.update(selection="min"), "selection is 'min'"),
+    "no grid": (lambda fields: fields.pop("grid"), "damaged"),
+    "grid of one number": (lambda fields: fields.update(grid=[7]), "damaged"),
+    "an endless grid": (lambda fields: fields.update(grid=[float("inf"), 7]), "damaged"),
+    "no such filter": (lambda fields: fields["preprocessing"].update(resample="box"), "damaged"),  # type: ignore[attr-defined]
+    "a photo too large": (lambda fields: fields["preprocessing"].update(size=10**9, fit="squash"), "damaged"),  # type: ignore[attr-defined]
+    "two colours": (lambda fields: fields["preprocessing"].update(mean=[0.5, 0.5]), "damaged"),  # type: ignore[attr-defined]
+    "labels that are not a list": (lambda fields: fields.update(seen="cat"), "damaged"),
+    "a label twice": (lambda fields: fields.update(seen=["cat"] * 4), "appears twice"),
+    "one label more": (lambda fields: fields.update(words=[*OTHERS]), "holds vectors of shape"),
+    "another vector size": (lambda fields: fields.update(vector_size=8), "holds vectors of shape"),
+    "a path up": (lambda fields: fields["members"].update({"../graph.onnx": ""}), "plain name"),  # type: ignore[attr-defined]
+    "an absolute path": (lambda fields: fields["members"].update({"/etc/passwd": ""}), "plain name"),  # type: ignore[attr-defined]
+    "a member left out": (lambda fields: fields["members"].pop(GRAPH), r"lacks graph\.onnx"),  # type: ignore[attr-defined]
 }
 
 
 @pytest.mark.parametrize(("change", "message"), MANIFESTS.values(), ids=MANIFESTS)
 def test_a_manifest_that_does_not_fit_is_refused(exported: Path, tmp_path: Path, change: Change, message: str) -> None:
     with zipfile.ZipFile(exported) as archive:
-        about = json.loads(archive.read(MANIFEST))
-    change(about)
+        fields = json.loads(archive.read(MANIFEST))
+    change(fields)
     with pytest.raises(LesaError, match=message):
-        open_bundle(pack(tmp_path / "a.lesa", {MANIFEST: json.dumps(about).encode(), **members_of(exported)}))
+        open_bundle(pack(tmp_path / "a.lesa", {MANIFEST: json.dumps(fields).encode(), **members_of(exported)}))
 
 
 @pytest.mark.parametrize("name", ["../graph.onnx", "/graph.onnx", "a/graph.onnx", "..", "C:\\graph.onnx", ".hidden"])
@@ -250,17 +250,17 @@ def test_a_pickle_in_place_of_the_labels_is_not_unpickled(exported: Path, tmp_pa
 
 
 def test_means_and_graphs_of_other_shapes_are_refused(exported: Path, tmp_path: Path, collection: Path) -> None:
-    about, members = open_bundle(exported).manifest, members_of(exported)
+    manifest, members = open_bundle(exported).manifest, members_of(exported)
     labels = save({**load(members[LABELS]), "mean.0": np.zeros(7, np.float32)})
-    write_bundle(tmp_path / "a.lesa", about, members | {LABELS: labels})
+    write_bundle(tmp_path / "a.lesa", manifest, members | {LABELS: labels})
     with pytest.raises(LesaError, match="means of shapes"):
         open_bundle(tmp_path / "a.lesa")
     photo = collection / "photos" / "cat-0.jpg"
-    for change in {"attentions": 5}, {"grid": (1, 1)}, {"preprocessing": replace(about.preprocessing, size=32)}:
-        write_bundle(tmp_path / "b.lesa", replace(about, **change), members)
+    for change in {"attentions": 5}, {"grid": (1, 1)}, {"preprocessing": replace(manifest.preprocessing, size=32)}:
+        write_bundle(tmp_path / "b.lesa", replace(manifest, **change), members)
         with pytest.raises(LesaError, match="has the shapes"):
             Tagger(tmp_path / "b.lesa").tag(photo)
-    write_bundle(tmp_path / "c.lesa", about, members | {GRAPH: b"no graph"})
+    write_bundle(tmp_path / "c.lesa", manifest, members | {GRAPH: b"no graph"})
     with pytest.raises(LesaError, match="cannot be opened"):
         Tagger(tmp_path / "c.lesa").tag(photo)
 

@@ -91,7 +91,7 @@ def test_the_first_steps_of_rmsprop_by_hand() -> None:
     first = 0.2 / 2.3**0.5
     assert weight.item() == pytest.approx(1 - first, rel=1e-14)
     weight.grad.zero_()
-    optimiser.step()  # no gradient: the momentum goes on
+    optimiser.step()  # The gradient is zero: the momentum still moves the weight.
     assert weight.item() == pytest.approx(1 - first - 0.9 * first, rel=1e-14)
 
 

@@ -1,4 +1,4 @@
-"""Training: it learns, stops at any moment, goes on to the same bits, and loses nothing."""
+"""Training: it learns, stops at any moment, and when it is resumed it ends in the same bits."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_five_times_ends_with_the_same_bits(demo_data: Path
 
 
 def ended(process: subprocess.Popen[bytes], within: float) -> bool:
-    """Wait for the end of a process for some seconds and tell whether it came."""
+    """Wait some seconds for the end of a process and return whether it came."""
     try:
         process.wait(timeout=within)
     except subprocess.TimeoutExpired:
@@ -110,7 +110,7 @@ def lines_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["published", "contrastive"])
-def test_an_interrupted_run_keeps_its_step_and_goes_on(demo_data: Path, tmp_path: Path, name: str) -> None:
+def test_an_interrupted_run_keeps_its_step_and_is_resumed(demo_data: Path, tmp_path: Path, name: str) -> None:
     recipe = recipe_of(demo_data, name)
 
     def interrupt(progress: Progress) -> None:

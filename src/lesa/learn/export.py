@@ -31,7 +31,7 @@ from lesa.vectors import unit
 
 SMALL_TOLERANCE = 1e-2
 """How far weights in 16 bits and vectors in 8 may change the scores, as a share of the scores' spread."""
-UNKNOWN_LICENCE = "unknown: ask the trainer, also about the licences of the data and the backbone"
+UNKNOWN_LICENCE = "unknown: ask who trained them, also about the data and the backbone"
 LIMITS = """\
 * Scores are margins, not probabilities: compare labels of one photo, or calibrate on photos like yours
   (`lesa calibrate`; `calibration.json`, if the bundle has one, says on which photos that was done).

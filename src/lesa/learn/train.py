@@ -48,7 +48,7 @@ class Progress:
     steps: int
     """All steps of the run."""
     terms: dict[str, float]
-    """Mean of each loss term over the last steps."""
+    """The loss terms of the last step."""
     learning_rate: float
     metric: float | None
     """The last validation metric, in percent."""
