@@ -191,7 +191,7 @@ def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, 
 
 Change = Callable[[dict[str, object]], object]
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-3'"),
+    "another version": (lambda about: about.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-4'"),
     "the version before": (lambda about: about.update(format="lesa-bundle-1"), "export the run again"),
     "another selection": (lambda about: about.update(selection="min"), "selection is 'min'"),
     "no grid": (lambda about: about.pop("grid"), "damaged"),

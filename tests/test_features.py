@@ -292,6 +292,6 @@ def test_real_photos_become_regions(shared, tmp_path):
 
 def test_a_folder_with_other_files_of_those_names_is_left_alone(tmp_path) -> None:
     (tmp_path / "names.txt").write_text("my own list\n")
-    with pytest.raises(LesaError, match=r"no region store but holds names\.txt"):
+    with pytest.raises(LesaError, match=r"not a region store but holds names\.txt"):
         StoreWriter(tmp_path, ABOUT)
     assert (tmp_path / "names.txt").read_text() == "my own list\n"
