@@ -7,12 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.small_run import save_backbone
+from lesa.cli.main import cli
 from lesa.files import read_json
+from lesa.learn.datasets.coco import UNSEEN
+from lesa.learn.datasets.nus_wide import KINDS
+from lesa.learn.experiments.paper import EXPERIMENTS
 from lesa.learn.regions.store import RegionStore, read_failed
 
 Lesa = Callable[..., int]
@@ -183,6 +188,24 @@ def test_an_unknown_split_or_rule_names_what_there_is(
     assert "did you mean 'test'" in capsys.readouterr().err
     assert lesa("evaluate", tmp_path / "run", "--rules", "lsea") == 2
     assert "did you mean 'lesa'" in capsys.readouterr().err
+
+
+def choices(command: str, option: str) -> list[str]:
+    """The choices that the help text of an option lists."""
+    found: click.Command = cli
+    for name in command.split():
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    (kind,) = (each.type for each in found.params if each.name == option)
+    assert isinstance(kind, click.Choice)
+    return list(kind.choices)
+
+
+def test_the_choices_in_help_texts_are_those_of_the_code() -> None:
+    # The help texts must appear without the imports that the code needs.
+    assert choices("reproduce", "experiment") == list(EXPERIMENTS)
+    assert choices("prepare nus-wide", "kind") == list(KINDS)
+    assert choices("prepare coco", "kind") == list(UNSEEN)
 
 
 def test_help_starts_without_pytorch() -> None:

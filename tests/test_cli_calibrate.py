@@ -186,7 +186,7 @@ def test_labelled_photos_make_a_calibrated_bundle(
     assert lesa(*command, "--dry-run") == 0
     report = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [bundle]
-    assert "24 photos, 4 seen and 3 unseen labels, 2.00 present a photo" in report
+    assert "24 photos, 4 seen and 3 unseen labels, 2.00 present per photo" in report
     assert "held-out photos of 5-fold cross-validation" in report
     assert "threshold of `lesa tag`: probability 0." in report
 
@@ -225,7 +225,7 @@ def test_a_prepared_data_set_is_labelled_photos_too(
     write_dataset(Dataset("small", Vocabulary(UNSEEN, SEEN), splits, {}), tmp_path / "set")
     command = ("calibrate", collection / "small.lesa", "--dry-run", "--data", tmp_path / "set")
     assert lesa(*command, "--split", "test", "--photos", collection / "photos") == 0
-    assert "24 photos, 4 seen and 3 unseen labels, 2.00 present a photo" in capsys.readouterr().out
+    assert "24 photos, 4 seen and 3 unseen labels, 2.00 present per photo" in capsys.readouterr().out
     assert lesa(*command, "--photos", collection / "photos") == 2
     assert "4 photos with 8 present and 20 absent labels are too few" in capsys.readouterr().err
     assert lesa(*command) == 2
@@ -253,7 +253,7 @@ def test_what_rows_say_and_do_not_say(
 
     (tmp_path / "words.txt").write_text("CAT\ncat\nred car\n")
     assert lesa(*command, *photos, "--dry-run", "--labels", tmp_path / "words.txt") == 2
-    assert "is none of the labels; There are: cat, red car. Name all" in capsys.readouterr().err
+    assert "is not one of the labels; There are: cat, red car. Name all" in capsys.readouterr().err
     (tmp_path / "words.txt").write_text("\n".join([*NAMES, "red car"]))
     assert lesa(*command, *photos, "--dry-run", "--labels", tmp_path / "words.txt") == 0
     assert "4 seen and 4 unseen labels" in capsys.readouterr().out

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
-from lesa.learn.datasets.coco import FILES, LABELS, prepare_coco, vocabulary_of
-from lesa.learn.datasets.dataset import Dataset, read_dataset, split_of, write_dataset
+from lesa.learn.datasets.coco import FILES, LABELS, photo_forms, prepare_coco, vocabulary_of
+from lesa.learn.datasets.dataset import Dataset, match_photos, read_dataset, split_of, write_dataset
 
 # The ids of the 80 object categories: those of the paper's 91 that were annotated.
 IDS = [i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}]
@@ -184,14 +184,16 @@ def test_photos_are_named_as_they_lie_and_missing_ones_are_left_out(root: Path) 
     for name in ("train2014/COCO_train2014_000000000009.jpg", "COCO_val2014_000000000042.jpg"):
         (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "photos" / name).touch()
-    dataset = prepare_coco(root, photos=root / "photos")
+    dataset = match_photos(prepare_coco(root), root / "photos", photo_forms)
     kept = dataset.splits["train"].photos + dataset.splits["validation"].photos
     assert kept == ("train2014/COCO_train2014_000000000009.jpg",)
     assert dataset.splits["test"].photos == ("COCO_val2014_000000000042.jpg",)
     assert len(dataset.source["missing_photos"]) == 5
-    assert training(prepare_coco(root, photos=root / "photos", keep_missing=True)) == training(prepare_coco(root))
+    assert training(match_photos(prepare_coco(root), root / "photos", photo_forms, keep_missing=True)) == training(
+        prepare_coco(root)
+    )
     with pytest.raises(LesaError, match="none of the 7 photos is in"):
-        prepare_coco(root, photos=root / "annotations")
+        match_photos(prepare_coco(root), root / "annotations", photo_forms)
 
 
 def test_the_data_set_is_written_and_read(root: Path) -> None:
@@ -272,5 +274,5 @@ def test_categories_that_are_not_cocos_are_refused(root: Path) -> None:
     content = instances(VAL, "val")
     content["categories"][3]["name"] = "motorbike"
     write(root / "annotations" / "instances_val2014.json", content)
-    with pytest.raises(LesaError, match="category 'motorbike', which is none of COCO's 80 object labels"):
+    with pytest.raises(LesaError, match="category 'motorbike', which is not one of COCO's 80 object labels"):
         prepare_coco(root)

@@ -1,6 +1,8 @@
 """`lesa compare` and `lesa ablate` on the embedded data: what is chosen, run, skipped, and written."""
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from lesa.files import read_json
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import evaluate_run
 from lesa.learn.experiments.ablate import ablation
-from lesa.learn.experiments.compare import chance
+from lesa.learn.experiments.compare import chance_metrics
 from lesa.learn.experiments.comparison import read_comparison
 from lesa.learn.experiments.table import difference, markdown
 from lesa.learn.recipe import recipe_settings
@@ -86,7 +88,7 @@ def test_the_grid_is_decided_without_unseen_labels_and_test_photos(compared: Pat
         assert run.vocabulary == whole.vocabulary
 
 
-def test_the_figures_are_those_of_an_evaluation(compared: Path) -> None:
+def test_the_metrics_are_those_of_an_evaluation(compared: Path) -> None:
     folder = compared / "LESA" / "seed-1"
     expected = evaluate_run(open_run(folder)).reports["lesa"]
     evaluated = read_json(folder / "evaluation.json")
@@ -97,7 +99,7 @@ def test_the_figures_are_those_of_an_evaluation(compared: Path) -> None:
     assert evaluated["memory"] > 1e8
 
 
-def test_the_ceiling_learns_unseen_labels_and_is_judged_by_the_same_tasks(compared: Path) -> None:
+def test_the_ceiling_learns_unseen_labels_and_has_the_same_tasks(compared: Path) -> None:
     ceiling, plain = (read_json(compared / name / "seed-0" / "evaluation.json") for name in ("ceiling", "mean pool"))
     assert list(ceiling["metrics"]) == ["ZSL", "GZSL", "seen"]
     assert ceiling["metrics"]["ZSL"]["mAP"] > plain["metrics"]["ZSL"]["mAP"]
@@ -106,7 +108,7 @@ def test_the_ceiling_learns_unseen_labels_and_is_judged_by_the_same_tasks(compar
 def test_the_tables_hold_means_differences_and_chance(compared: Path, config: Path) -> None:
     names = ("LESA", "mean pool", "ceiling")
     results = {name: [read_json(compared / name / f"seed-{s}" / "evaluation.json") for s in (0, 1)] for name in names}
-    by_chance = chance(read_comparison(config).dataset)
+    by_chance = chance_metrics(read_comparison(config).dataset)
     table = (compared / "table.md").read_text(encoding="utf-8")
     assert table == markdown(results, by_chance, "LESA")
     row = next(line for line in table.splitlines() if line.startswith("| mean pool |"))
@@ -199,6 +201,11 @@ def test_mistakes_in_a_comparison_are_named(config: Path, tmp_path: Path, old: s
     (tmp_path / "wrong.toml").write_text(config.read_text().replace(old, new, 1))
     with pytest.raises(LesaError, match=message):
         read_comparison(tmp_path / "wrong.toml")
+
+
+def test_a_spawned_run_imports_no_report() -> None:
+    program = "import sys, lesa.learn.experiments.compare; sys.exit(bool({'jinja2', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_an_ablation_changes_one_thing_at_a_time(demo_data: Path, tmp_path: Path) -> None:

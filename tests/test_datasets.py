@@ -104,11 +104,11 @@ def test_counts_tell_photos_labels_and_present_labels_per_photo() -> None:
     assert counts(example())["train"] == {
         "photos": 3,
         "seen labels": 2,
-        "seen present a photo": 0.667,
+        "seen present per photo": 0.667,
         "unseen labels": 1,
-        "unseen present a photo": 0.333,
+        "unseen present per photo": 0.333,
     }
-    assert counts(example())["test"]["seen present a photo"] == 0
+    assert counts(example())["test"]["seen present per photo"] == 0
 
 
 def test_the_split_follows_from_the_name() -> None:
@@ -246,8 +246,8 @@ def test_the_benchmark_has_its_counts(shared: Path) -> None:
     assert photos == {path.name for path in (captions.parent / "Images").iterdir()}
     assert len(photos) == 8091
     assert (len(dataset.vocabulary.seen), len(dataset.vocabulary.unseen)) == (292, 44)
-    assert round(table["train"]["seen present a photo"], 1) == 4.0
-    assert round(table["test"]["unseen present a photo"], 2) == 0.93
+    assert round(table["train"]["seen present per photo"], 1) == 4.0
+    assert round(table["test"]["unseen present per photo"], 2) == 0.93
     assert set(dataset.vocabulary.seen) - set(clean.vocabulary.seen) == set(TWINS.split())
     assert clean.vocabulary.unseen == dataset.vocabulary.unseen
     order = {word: i for i, word in enumerate(read_lines(lists[0]))}
@@ -301,7 +301,7 @@ def test_with_an_explicitly_absent_label_the_others_are_not_annotated(album: Pat
     from_csv = prepare_album(album, "labels.csv", "photo,labels,split\na/1.jpg,-zebra;dog,train\n2.jpg,zebra,train\n")
     for dataset in (from_json, from_csv):
         np.testing.assert_array_equal(dataset.split("train").targets.dense(), [[-1, 1, 0], [1, 0, 0]])
-        assert counts(dataset)["train"]["unseen present a photo"] == 0.5
+        assert counts(dataset)["train"]["unseen present per photo"] == 0.5
         write_dataset(dataset, album / "prepared")
         back = read_dataset(album / "prepared").split("train").targets
         np.testing.assert_array_equal(back.dense(), [[-1, 1, 0], [1, 0, 0]])

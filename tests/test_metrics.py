@@ -13,6 +13,7 @@ from lesa.evaluation.metrics import (
     average_precision,
     average_precision_C,
     break_ties,
+    each_label,
     hits_at_k,
     precision_recall_f1,
     present_per_image,
@@ -69,7 +70,7 @@ def test_average_precision_is_scikit_learns_with_ties_and_unannotated_entries(
 ) -> None:
     scores_NC, targets_NC = case
     for masked in (True, False):
-        ours_C = average_precision_C(scores_NC, targets_NC, masked)
+        ours_C = average_precision_C(each_label(scores_NC, targets_NC, masked))
         for c in range(scores_NC.shape[1]):
             used = (targets_NC[:, c] != 0) | (not masked)
             truth = targets_NC[used, c] > 0
@@ -84,9 +85,11 @@ def test_average_precision_is_scikit_learns_on_a_large_tied_matrix() -> None:
     expected_C = [
         average_precision_score(t[t != 0] > 0, s[t != 0]) for s, t in zip(scores_NC.T, targets_NC.T, strict=True)
     ]
-    np.testing.assert_allclose(average_precision_C(scores_NC, targets_NC, True), expected_C, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        average_precision_C(each_label(scores_NC, targets_NC, True)), expected_C, rtol=0, atol=1e-12
+    )
     expected = average_precision_score(targets_NC > 0, scores_NC, average="macro")
-    assert average_precision_C(scores_NC, targets_NC, False).mean() == pytest.approx(expected, abs=1e-12)
+    assert average_precision_C(each_label(scores_NC, targets_NC, False)).mean() == pytest.approx(expected, abs=1e-12)
 
 
 def test_precision_recall_and_f1_by_hand() -> None:
@@ -150,6 +153,6 @@ def test_exactly_k_labels_are_taken(case: tuple[np.ndarray, np.ndarray], data: s
 def test_random_scores_in_single_and_double_precision_rank_alike(seed: int) -> None:
     scores_NC = np.random.default_rng(seed).normal(size=(40, 3)).astype(np.float32)
     targets_NC = np.random.default_rng(seed + 1).integers(-1, 2, size=(40, 3))
-    single = average_precision_C(scores_NC, targets_NC, True)
-    double = average_precision_C(scores_NC.astype(np.float64), targets_NC, True)
+    single = average_precision_C(each_label(scores_NC, targets_NC, True))
+    double = average_precision_C(each_label(scores_NC.astype(np.float64), targets_NC, True))
     np.testing.assert_array_equal(single, double)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers.open_images_tree import DESCRIPTIONS, OTHERS, TRAINABLE, build_open_images
 from lesa.errors import LesaError
 from lesa.learn.datasets import open_images, open_images_files
-from lesa.learn.datasets.dataset import Dataset, read_dataset, write_dataset
+from lesa.learn.datasets.dataset import Dataset, match_photos, read_dataset, write_dataset
 from lesa.learn.datasets.open_images import (
     FILES,
     are_among,
@@ -364,7 +364,7 @@ def test_photos_are_found_under_every_name_that_they_circulate_under(tmp_path: P
             copy = folder / photo_forms(name)[place]
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(tmp_path / "oi" / name, copy)
-        dataset = prepare_open_images(tmp_path / "oi", tmp_path / "work", photos=folder)
+        dataset = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), folder, photo_forms)
         assert dataset.split("train").photos == tuple(photo_forms(name)[place] for name in names[1:])
         assert names[0] in dataset.source["missing_photos"]
         assert dataset.splits["test"].photos == ()
@@ -372,11 +372,13 @@ def test_photos_are_found_under_every_name_that_they_circulate_under(tmp_path: P
 
 def test_missing_photos_are_kept_on_demand(tmp_path: Path) -> None:
     build_open_images(tmp_path / "oi", photos=10, with_photos=True)
-    whole = prepare_open_images(tmp_path / "oi", tmp_path / "work", photos=tmp_path / "oi")
+    whole = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", photo_forms)
     assert whole.source["missing_photos"] == []
     first = whole.split("train").photos[0]
     (tmp_path / "oi" / first).unlink()
-    kept = prepare_open_images(tmp_path / "oi", tmp_path / "work", photos=tmp_path / "oi", keep_missing=True)
+    kept = match_photos(
+        prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", photo_forms, keep_missing=True
+    )
     assert kept.split("train").photos == whole.split("train").photos
     assert kept.source["missing_photos"] == [first]
 

@@ -14,7 +14,15 @@ from lesa.learn.datasets.dataset import Dataset, Split, Targets, read_dataset, w
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.evaluate import evaluate_run
 from lesa.learn.experiments.demo import demo_recipe
-from lesa.learn.experiments.report import ceiling, chance, chart, choose_photos, label_rows, validations, write_report
+from lesa.learn.experiments.report import (
+    ceiling_row,
+    chance_row,
+    chart,
+    choose_photos,
+    label_rows,
+    validations,
+    write_report,
+)
 from lesa.learn.train import train
 from lesa.vectors import read_vectors, write_table
 
@@ -98,7 +106,7 @@ def read(page):
     return " ".join(" ".join(reader.text).split())
 
 
-def test_the_table_has_every_runs_figures_as_evaluated(page, evaluations):
+def test_the_table_has_the_metrics_of_every_run(page, evaluations):
     rows = re.findall(r'<tr class="run">.*?</tr>', page, flags=re.DOTALL)
     for evaluated, row in zip(evaluations.values(), rows, strict=True):
         expected = [
@@ -127,7 +135,7 @@ def test_the_page_tells_the_data_and_their_fingerprint(page, evaluations):
     text = read(page)
     assert "96 train, 30 validation, 400 test" in text
     for report in evaluations[MAIN].reports["lesa"].values():
-        assert f"{report.labels} labels {report.positives_per_image:.3f} present a photo" in text
+        assert f"{report.labels} labels {report.positives_per_image:.3f} present per photo" in text
 
 
 def test_the_page_draws_the_attentions_of_photos(page):
@@ -148,7 +156,7 @@ def test_chance_is_what_random_scores_get(evaluations, data):
     targets_NC = read_dataset(data / "dataset").split("test").targets.dense(columns=slice(0, 44))
     random = np.random.default_rng(0)
     drawn = [evaluate(random.random(targets_NC.shape), targets_NC) for _ in range(400)]
-    f1_3, f1_5, precision = chance(evaluations[MAIN]).metrics[:3]
+    f1_3, f1_5, precision = chance_row(evaluations[MAIN]).metrics[:3]
     assert f1_3 == pytest.approx(np.mean([report.f1[3] for report in drawn]), rel=0.05)
     assert f1_5 == pytest.approx(np.mean([report.f1[5] for report in drawn]), rel=0.05)
     # The average precision of few photos lies a little above their share.
@@ -163,7 +171,7 @@ def test_the_ceiling_is_what_the_targets_themselves_get_as_scores(evaluations, d
     for columns in (slice(0, 44), slice(None), slice(44, None)):
         report = evaluate(targets_NC[:, columns], targets_NC[:, columns])
         expected += [report.f1[3], report.f1[5], report.mean_average_precision]
-    assert ceiling(evaluations[MAIN], split).metrics == pytest.approx(expected)
+    assert ceiling_row(evaluations[MAIN], split).metrics == pytest.approx(expected)
 
 
 def test_labels_stand_in_the_order_of_the_main_run_and_twins_are_marked(evaluations, data):

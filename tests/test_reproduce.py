@@ -94,7 +94,7 @@ def test_from_official_files_to_the_table_beside_the_published_rows(
     assert "was begun with experiment 'nus-wide', not 'nus-wide-clean'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["_prepare_dataset", "extract", "train", "evaluate_run"])
+@pytest.mark.parametrize("stage", ["_prepare_dataset", "extract", "train_with_bar", "evaluate_run"])
 def test_a_stopped_reproduction_goes_on_at_every_stage(
     lesa: Lesa, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

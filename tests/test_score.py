@@ -96,7 +96,7 @@ def test_targets_of_0_and_1_must_be_explained(
         ("words.npy", np.array([["a"]]), "expected numbers, images x labels"),
         ("complex.npy", np.ones((60, 7), complex), "expected numbers, images x labels"),
         ("line.npy", np.zeros(3), "expected numbers, images x labels"),
-        ("small.npy", np.zeros((2, 2)), "both must hold the same images and the same labels"),
+        ("small.npy", np.zeros((2, 2)), "both must have the same images and the same labels"),
     ],
 )
 def test_what_is_no_score_matrix_is_named(

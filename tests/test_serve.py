@@ -1,6 +1,7 @@
 """The HTTP interface on a real server: its answers, its refusals, and that no request harms it."""
 
 import io
+import json
 import re
 import signal
 import socket

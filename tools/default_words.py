@@ -26,8 +26,8 @@ from pathlib import Path
 
 from lesa.files import numbered_lines, read_lines, sha256, write_text
 from lesa.labels import Vocabulary, other_forms
-from lesa.learn.datasets.captions import LINE, is_photo, make_split
-from lesa.learn.datasets.dataset import Dataset, counts, split_of, write_dataset
+from lesa.learn.datasets.captions import LINE, is_photo
+from lesa.learn.datasets.dataset import Dataset, counts, split_from_present, split_of, write_dataset
 from lesa.lexicon import FUNCTION_WORDS
 
 if sys.version_info >= (3, 11):
@@ -412,7 +412,7 @@ def make_dataset(
             name: {label for label, times in labels_of.items() if times >= agreeing}
             for name, labels_of in counted.items()
         }
-        splits[split] = make_split(list(photos), present, vocabulary)
+        splits[split] = split_from_present(list(photos), present, vocabulary)
     made = {"adapter": "tools/default_words.py", "agreeing_captions": agreeing, "kinds_count": bool(kinds), **source}
     return Dataset("everyday-words", vocabulary, splits, made)
 

@@ -1,4 +1,4 @@
-"""`lesa ablate`: a recipe with one thing changed at a time -> a table."""
+"""`lesa ablate`: variations of a recipe, each with one change -> a table."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import click
 
 from lesa.cli.compare import run_comparison
-from lesa.cli.options import JOBS_OPTION, PATH, SEEDS_OPTION
+from lesa.cli.options import PATH, device_option, jobs_option, out_option, seeds_option, set_option
 
 
 @click.command()
 @click.argument("config", type=PATH)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe: epochs=12.")
-@SEEDS_OPTION
-@JOBS_OPTION
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` or `cuda`.")
-@click.option("-o", "--out", type=PATH, required=True, help="Folder of all runs and the tables, or to go on with.")
+@set_option("epochs=12")
+@seeds_option
+@jobs_option
+@device_option
+@out_option("Folder of all runs and the tables; finished runs in it are kept.")
 def ablate(config: Path, overrides: tuple[str, ...], seeds: int | None, jobs: int, device: str, out: Path) -> None:
-    """A recipe (TOML) with one thing changed at a time: attentions, loss terms, front, vectors.
+    """Compare variations of a recipe (TOML), each with one change: attentions, loss terms, front, vectors.
 
     \b
     Example:

@@ -1,12 +1,12 @@
-"""`lesa calibrate`: a bundle and labelled photos -> the bundle with probabilities, and how far to trust them."""
+"""`lesa calibrate`: a bundle and labelled photos -> the bundle with probabilities, and their reliability."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lesa.cli.options import PATH, one_thread, vectors_option
 from lesa.cli.tables import print_table
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_lines
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     Known = tuple[list[Path], tuple[str, ...], NDArray[np.int8]]
     """Photos, labels, and targets (photos x labels)."""
 
-PATH = click.Path(path_type=Path)
 HEADER = ("labels", "", "ECE", "ECE of the best 5", "Brier", "log loss")
-FIGURES = {"ece": "{:.2%}", "ece_best": "{:.1%}", "brier": "{:.4f}", "log_loss": "{:.4f}"}
+METRICS = {"ece": "{:.2%}", "ece_best": "{:.1%}", "brier": "{:.4f}", "log_loss": "{:.4f}"}
 ORDERS = {"scores": "by score", "seen bias": "with the seen bias", "calibrated": "by probability"}
 
 
@@ -34,13 +33,15 @@ ORDERS = {"scores": "by score", "seen bias": "with the seen bias", "calibrated":
 @click.option(
     "--data", type=PATH, required=True, help="Labelled photos: a .csv or .jsonl file, or a prepared data set's folder."
 )
-@click.option("--photos", type=PATH, help="Folder of the photos; that of the .csv or .jsonl file if not given.")
-@click.option("--labels", type=PATH, help="The labels that were looked for, one per line; the bundle's if not given.")
-@click.option("--split", help="Take the photos of one split; a data set's `validation`, all of a file if not given.")
-@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
-@click.option("-o", "--out", type=PATH, help="The bundle to write; NAME-calibrated.lesa beside it if not given.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
-@click.option("--dry-run", is_flag=True, help="Report only, write nothing.")
+@click.option("--photos", type=PATH, help="Folder of the photos; the folder of the .csv or .jsonl file if not given.")
+@click.option(
+    "--labels", type=PATH, help="File of all annotated labels, one per line; the bundle's labels if not given."
+)
+@click.option("--split", help="Use one split; default: `validation` of a data set, all rows of a file.")
+@vectors_option
+@click.option("-o", "--out", type=PATH, help="The bundle to write; NAME-calibrated.lesa beside BUNDLE if not given.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--dry-run", is_flag=True, help="Print the report, but write nothing.")
 def calibrate(
     bundle: Path,
     data: Path,
@@ -52,26 +53,25 @@ def calibrate(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Scores -> probabilities: fitted on a few dozen labelled photos that are not training photos.
+    """Fit probabilities to scores, on a few dozen labelled photos that are not training photos.
 
-    The file has one row per photo: `photo,labels` with `dog;park` as labels. Labels that a row does not list are
-    absent. But if some row says `-cat` (JSON Lines: `absent`), labels that a row does not mention are unknown.
-    `lesa tag` with the new bundle gives probabilities, orders tags by them, and takes --threshold as a probability.
+    The file has one row per photo: `photo,labels` with labels such as `dog;park`. Labels that are not in the row are
+    absent. But if any row contains `-cat` (JSON Lines: `absent`), labels that are not in a row are unknown. With the
+    new bundle, `lesa tag` gives probabilities, orders tags by them, and uses --threshold as a probability.
 
     \b
     Example:
       lesa calibrate mine.lesa --data photos/labels.csv
       lesa calibrate flickr8k.lesa --data prepared/flickr8k --photos Images --dry-run
     """
-    # Before NumPy: its threads would fight for cores with the graph and the decoders.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_thread()
     from lesa.bundle import with_calibration
     from lesa.fit_calibration import fit_calibration, score_photos
     from lesa.tagger import Tagger
 
     out = out or bundle.with_name(f"{bundle.stem}-calibrated.lesa")
     if out.exists() and not force and not dry_run:
-        raise LesaError(f"{out} exists: name another file with -o, or say --force to write over it")
+        raise LesaError(f"{out} exists: name another file with -o, or say --force to replace it")
     tagger = Tagger(bundle, vectors)
     files, names, targets_NC = _read_known(tagger, data, photos, labels, split)
     with progress_bar("calibrate", len(files)) as advance:
@@ -89,7 +89,7 @@ def _read_known(tagger: "Tagger", data: Path, photos: Path | None, labels: Path 
     """Return photos, labels and targets of a file of labels or of a prepared data set.
 
     Raises:
-        LesaError: the data cannot be read, or do not fit the bundle or the options.
+        LesaError: the data cannot be read, or they do not fit the bundle or the options.
     """
     if not data.is_dir():
         asked = read_lines(labels) if labels else tagger.bundle.manifest.tags
@@ -120,17 +120,18 @@ def _from_rows(tagger: "Tagger", data: Path, photos: Path, names: tuple[str, ...
 
 
 def _columns(tagger: "Tagger", row: "Row", labels: frozenset[str], columns: Mapping[str, int]) -> list[int]:
-    carried = {tagger.canonical(label): label for label in labels}
-    if unknown := [label for name, label in carried.items() if name not in columns]:
+    by_name = {tagger.canonical(label): label for label in labels}
+    if unknown := [label for name, label in by_name.items() if name not in columns]:
         hint = did_you_mean(min(unknown), columns)
         raise LesaError(
-            f"{row.where}: {min(unknown)!r} is none of the labels; {hint}. Name all labels with --labels to add others"
+            f"{row.where}: {min(unknown)!r} is not one of the labels; {hint}. "
+            "Name all labels with --labels to add others"
         )
-    return [columns[name] for name in carried]
+    return [columns[name] for name in by_name]
 
 
 def _from_dataset(folder: Path, photos: Path, split: str) -> "Known":
-    # SciPy reads data sets, and comes with the extra `learn`; photos and labels in one file need neither.
+    # Data sets need SciPy, from the extra `learn`. A file of labels does not.
     from lesa.learn.datasets.dataset import read_dataset
 
     dataset = read_dataset(folder)
@@ -139,26 +140,26 @@ def _from_dataset(folder: Path, photos: Path, split: str) -> "Known":
 
 
 def _print_calibration(bundle: Path, calibration: "Calibration") -> None:
-    """Print how reliable probabilities are before and after, what the seen offset does, and the threshold."""
-    found = calibration.report
+    """Print the reliability of the probabilities before and after, the effect of the seen bias, and the threshold."""
+    report = calibration.report
     title = (
-        f"{bundle}: {found['photos']} photos, {found['seen_labels']} seen and {found['unseen_labels']} unseen labels, "
-        f"{found['present_labels_per_photo']:.2f} present a photo"
+        f"{bundle}: {report['photos']} photos, {report['seen_labels']} seen and "
+        f"{report['unseen_labels']} unseen labels, {report['present_labels_per_photo']:.2f} present per photo"
     )
-    print_table(title, HEADER, [row for kind in found["after"] for row in _rows(kind, found)])
-    click.echo(found["measured"])
-    click.echo(f"map: {found['method']}")
-    f1 = ", ".join(f"{text} {found['f1_at_3'][name]:.1f} %" for name, text in ORDERS.items())
+    print_table(title, HEADER, [row for kind in report["after"] for row in _rows(kind, report)])
+    click.echo(report["measured"])
+    click.echo(f"map: {report['method']}")
+    f1 = ", ".join(f"{text} {report['f1_at_3'][name]:.1f} %" for name, text in ORDERS.items())
     click.echo(f"F1@3 over all labels, held-out photos: {f1}")
-    click.echo(f"threshold of `lesa tag`: probability {calibration.threshold:g} ({found['threshold']})")
+    click.echo(f"threshold of `lesa tag`: probability {calibration.threshold:g} ({report['threshold']})")
 
 
-def _rows(kind: str, found: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+def _rows(kind: str, report: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     return [
         (
             kind if when == "before" else "",
             when,
-            *(form.format(found[when][kind][name]) for name, form in FIGURES.items()),
+            *(form.format(report[when][kind][name]) for name, form in METRICS.items()),
         )
         for when in ("before", "after")
     ]

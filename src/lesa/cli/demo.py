@@ -1,4 +1,4 @@
-"""`lesa demo`: everything on the embedded data."""
+"""`lesa demo`: training, evaluation and a report on the embedded data."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lesa.cli.options import PATH
 @click.command()
 @click.option("-o", "--out", type=PATH, default=Path("demo"), help="Folder of the runs and the report.")
 def demo(out: Path) -> None:
-    """Train both recipes and two controls on the embedded region codes, evaluate them, write an HTML report.
+    """Train LESA and other methods on the embedded region codes, evaluate them, and write an HTML report.
 
     \b
     Example:

@@ -1,25 +1,29 @@
-"""`lesa evaluate`: a trained run -> metrics under named rules."""
+"""`lesa evaluate`: a trained run -> metrics by named rules."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import K_OPTION, PATH, RULES_OPTION, all_rules
+from lesa.cli.options import PATH, all_rules, k_option, regions_option, rules_option
 from lesa.cli.tables import print_reports, print_table
+
+if TYPE_CHECKING:
+    from lesa.evaluation.rules import Report
+    from lesa.labels import Vocabulary
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--split", default="test", help="`test`, `validation` or `train`.")
-@RULES_OPTION
-@K_OPTION
-@click.option("--checkpoint", type=click.Choice(["last", "best"]), help="As the recipe says if not given.")
-@click.option("--dataset", type=PATH, help="Where the data set is, if it moved.")
-@click.option("--regions", type=PATH, help="Where the regions are, if they moved.")
+@rules_option
+@k_option
+@click.option("--checkpoint", type=click.Choice(["last", "best"]), help="The checkpoint of the recipe if not given.")
+@click.option("--dataset", type=PATH, help="Where the data set is, if it was moved.")
+@regions_option
 @click.option("--per-label", is_flag=True, help="Also print the average precision of each label.")
-@click.option("--save-scores", type=PATH, help="Folder for the scores and targets, as `lesa score` reads them.")
-@click.option("-o", "--out", type=PATH, help="JSON file to write; in RUN if not given.")
+@click.option("--save-scores", type=PATH, help="Folder for the scores and targets, for `lesa score`.")
+@click.option("-o", "--out", type=PATH, help="JSON file to write; a file in RUN if not given.")
 def evaluate(
     run: Path,
     split: str,
@@ -32,7 +36,7 @@ def evaluate(
     save_scores: Path | None,
     out: Path | None,
 ) -> None:
-    """ZSL, GZSL and seen labels: P, R, F1 at K and mAP under named rules.
+    """Evaluate a run on unseen labels (ZSL), all labels (GZSL) and seen labels: P, R, F1 at K and mAP by named rules.
 
     \b
     Example:
@@ -58,8 +62,8 @@ def evaluate(
     click.echo(f"written: {path}")
 
 
-def _print_per_label(report: Any, vocabulary: Any) -> None:
-    """Print the average precision of each label, the best first."""
+def _print_per_label(report: "Report", vocabulary: "Vocabulary") -> None:
+    """Print the average precision of each label, the highest first."""
     unseen = set(vocabulary.unseen)
     pairs = zip(report.average_precision_C, vocabulary.names, strict=True)
     labels = sorted(((precision, name) for precision, name in pairs if precision is not None), reverse=True)

@@ -4,19 +4,25 @@ from pathlib import Path
 
 import click
 
-from lesa.cli.options import PATH
+from lesa.cli.options import PATH, out_option, regions_option
 from lesa.files import read_lines
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="The bundle to write: NAME.lesa.")
-@click.option("--licence", help="Licence of the weights, for the model card; unknown if not given.")
-@click.option("--words", type=PATH, help="Further words, one per line, whose vectors the bundle shall carry.")
-@click.option("--regions", type=PATH, help="Where the run's region store is, if it moved.")
-@click.option("--hierarchy", type=PATH, help="What labels are kinds of, a line each: `animal|dog` (for `lesa write`).")
-@click.option("--small", is_flag=True, help="Store weights in 16 bits and label vectors in 8: about half the size.")
-@click.option("--offline", is_flag=True, help="Look words up in the bundle alone; put phrases together from them.")
+@out_option("The bundle to write: NAME.lesa.")
+@click.option("--licence", help="Licence of the weights, for the model card.")
+@click.option("--words", type=PATH, help="File of more words, one per line; their vectors are added to the bundle.")
+@regions_option
+@click.option(
+    "--hierarchy", type=PATH, help="File of labels with their parents, such as `animal|dog` (for `lesa write`)."
+)
+@click.option(
+    "--small", is_flag=True, help="Store weights in 16 bits and label vectors in 8 bits: about half the size."
+)
+@click.option(
+    "--offline", is_flag=True, help="Take vectors of words from the bundle only, and compose those of phrases."
+)
 def export(
     run: Path,
     out: Path,
@@ -27,7 +33,7 @@ def export(
     small: bool,
     offline: bool,
 ) -> None:
-    """A trained run -> a bundle for `lesa tag`: one file that needs no PyTorch, checked against it.
+    """Make a bundle for `lesa tag` from a trained run: one file that needs no PyTorch; its scores are checked.
 
     \b
     Example:
@@ -49,4 +55,6 @@ def export(
         small=small,
         offline=offline,
     )
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference:.0e} of PyTorch's scores' spread")
+    click.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, scores within {difference:.0e} of PyTorch's (share of their spread)"
+    )

@@ -5,22 +5,26 @@ from pathlib import Path
 
 import click
 
-from lesa.cli.options import PATH
+from lesa.cli.options import PATH, device_option, out_option
 from lesa.errors import LesaError
 from lesa.progress import progress_bar
 
 
 @click.command()
 @click.argument("photos", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Region store to write, or to go on with.")
+@out_option("Region store to write; photos in it are not read again.")
 @click.option("--backbone", required=True, help="`hf:NAME`, `hf:FOLDER` or `vgg19`.")
-@click.option("--weights", type=PATH, help="Weights file of `vgg19` (torchvision's, or a TF-slim checkpoint).")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the backbone: output_stride=16.")
-@click.option("--fit", type=click.Choice(["crop", "squash"]), help="Centre crop, or the whole photo squashed.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Photos a batch.")
+@click.option("--weights", type=PATH, help="Weights file of `vgg19` (from torchvision, or a TF-slim checkpoint).")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="`cpu` (an ONNX graph) or `cuda` (PyTorch)."
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backbone: output_stride=16."
 )
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "squash"]),
+    help="`crop`: the centre; `squash`: the whole photo, squeezed to a square.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Number of photos per batch.")
+@device_option
 def extract(
     photos: Path,
     out: Path,
@@ -31,7 +35,10 @@ def extract(
     batch_size: int,
     device: str,
 ) -> None:
-    """Photos -> region features, by any backbone; resumed where it stopped, broken photos listed and skipped.
+    """Compute the region features of photos with any backbone.
+
+    The same command continues where it stopped. Broken photos are skipped and listed. `cpu` runs the backbone as an
+    ONNX graph, `cuda` with PyTorch.
 
     \b
     Example:
@@ -53,7 +60,7 @@ def extract(
 
 
 def _parse_options(options: Sequence[str]) -> dict[str, str | int]:
-    """Turn `KEY=VALUE` options into a mapping; whole numbers become numbers."""
+    """Return `KEY=VALUE` options as a mapping; whole numbers become numbers."""
     parsed: dict[str, str | int] = {}
     for option in options:
         key, equals, value = option.partition("=")

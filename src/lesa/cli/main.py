@@ -1,4 +1,4 @@
-"""The command `lesa`: all commands together, and how a mistake ends. Heavy imports are inside the commands."""
+"""The command `lesa`: all commands, and the handling of errors. Heavy imports are inside the commands."""
 
 import sys
 from typing import NoReturn
@@ -26,13 +26,13 @@ from lesa.cli.train import train
 from lesa.cli.write import write
 from lesa.errors import LesaError
 
-EXAMPLES = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
+SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(context_settings=EXAMPLES)
+@click.group(context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="lesa")
 def cli() -> None:
-    """Recognise every label in a photo, also labels that no training photo carried.
+    """Recognise all labels in a photo, also labels that no training photo had.
 
     \b
     photos -> regions             lesa extract, lesa project
@@ -46,8 +46,8 @@ def cli() -> None:
     scores -> probabilities       lesa calibrate
     bundle x photos -> tags       lesa tag, lesa show, lesa write
     words -> photos               lesa index, lesa search
-    all of it on a local page     lesa serve
-    everything on embedded data   lesa demo
+    tags and search on a page     lesa serve
+    a demo on embedded data       lesa demo
     """
 
 
@@ -75,7 +75,7 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake or a full disk ends it with one line and exit code 2."""
+    """Run the command line. A user's mistake or a full disk ends it with one line and exit code 2."""
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -85,6 +85,6 @@ def main() -> NoReturn:
         click.echo(f"lesa: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("lesa: stopped; what was finished is kept", err=True)
+        click.echo("lesa: stopped; finished work is kept", err=True)
         sys.exit(130)
     sys.exit(0)

@@ -1,28 +1,30 @@
-"""`lesa prepare`: one command per adapter, official or own label files -> a data set folder."""
+"""`lesa prepare`: label files, official or own -> a data set folder. One command per adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lesa.cli.options import PATH, out_option
 from lesa.cli.tables import print_table
 from lesa.progress import progress_bar
 
-PATH = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from lesa.learn.datasets.dataset import Dataset
+
 SHOWN = 5
-"""Missing photos that are printed; all of them stand in dataset.json."""
+"""Number of missing photos that are printed; dataset.json has all of them."""
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-OUT = click.option("-o", "--out", type=PATH, required=True, help="Folder to write.")
+_out_option = out_option("Folder to write.")
 
 
-def _photo_options(command: Command) -> Command:
-    """Add the options of adapters whose photos may be elsewhere, or not at hand."""
-    keep = "With --photos: keep those that are not there; else they are left out and listed."
-    command = click.option("--keep-missing", is_flag=True, help=keep)(command)
-    return click.option("--photos", type=PATH, help="Folder of the photos; labels only if not given.")(command)
+def _official_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument and the options of all official data sets: ROOT, --photos, --keep-missing, --out."""
+    keep = "With --photos: keep photos that are not in the folder; else they are left out and listed."
+    command = click.option("--keep-missing", is_flag=True, help=keep)(_out_option(command))
+    command = click.option("--photos", type=PATH, help="Folder of the photos; labels only if not given.")(command)
+    return click.argument("root", type=PATH)(command)
 
 
 @click.group()
@@ -31,57 +33,51 @@ def prepare() -> None:
 
 
 @prepare.command("nus-wide")
-@click.argument("root", type=PATH)
 @click.option(
     "--kind",
     type=click.Choice(["standard", "clean", "multi-label"]),
     default="standard",
-    help="925 seen / 81 unseen; the same without singular and plural twins; or the 81 as seen labels alone.",
+    help="925 seen / 81 unseen; the same without singular and plural twins; or only the 81, as seen labels.",
 )
-@_photo_options
-@OUT
+@_official_options
 def nus_wide(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Path) -> None:
-    """NUS-WIDE from its official text files: ROOT holds ImageList, NUS_WID_Tags, Groundtruth, ConceptsList.
+    """NUS-WIDE from its official text files: ROOT contains ImageList, NUS_WID_Tags, Groundtruth, ConceptsList.
 
     \b
     Example:
       lesa prepare nus-wide NUS-WIDE --photos NUS-WIDE/Flickr -o prepared/nus-wide
     """
-    from lesa.learn.datasets.nus_wide import prepare_nus_wide
+    from lesa.learn.datasets.nus_wide import photo_forms, prepare_nus_wide
 
-    _save_dataset(prepare_nus_wide(root, kind, photos, keep_missing), out)
+    _save_matched(prepare_nus_wide(root, kind), out, photos, photo_forms, keep_missing)
 
 
 @prepare.command("open-images")
-@click.argument("root", type=PATH)
-@_photo_options
-@OUT
+@_official_options
 def open_images(root: Path, photos: Path | None, keep_missing: bool, out: Path) -> None:
-    """Open Images V4 (2018_04) or later: human-verified labels, 7,186 seen and 400 unseen.
+    """Open Images V4 (2018_04) or later: labels that people verified, 7,186 seen and 400 unseen.
 
-    What was read of the large files is kept in OUT/read, so that the same command goes on where it stopped.
+    The content of the large files is kept in OUT/read, so the same command continues where it stopped.
 
     \b
     Example:
       lesa prepare open-images OpenImages -o prepared/open-images
     """
-    from lesa.learn.datasets.open_images import prepare_open_images
+    from lesa.learn.datasets.open_images import photo_forms, prepare_open_images
 
     with progress_bar("read", None) as advance:
-        dataset = prepare_open_images(root, out / "read", photos, keep_missing, advance)
-    _save_dataset(dataset, out)
+        dataset = prepare_open_images(root, out / "read", advance)
+    _save_matched(dataset, out, photos, photo_forms, keep_missing)
 
 
 @prepare.command("coco")
-@click.argument("root", type=PATH)
 @click.option(
     "--kind",
     type=click.Choice(["65/15", "48/17", "80"]),
     default="65/15",
-    help="Seen / unseen labels; 80: all seen, none unseen.",
+    help="Numbers of seen / unseen labels; 80: all labels are seen.",
 )
-@_photo_options
-@OUT
+@_official_options
 def coco(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Path) -> None:
     """COCO from its instances JSON, of 2014 or 2017.
 
@@ -89,38 +85,36 @@ def coco(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Pa
     Example:
       lesa prepare coco coco --kind 48/17 --photos coco -o prepared/coco-48-17
     """
-    from lesa.learn.datasets.coco import prepare_coco
+    from lesa.learn.datasets.coco import photo_forms, prepare_coco
 
-    _save_dataset(prepare_coco(root, kind, photos, keep_missing), out)
+    _save_matched(prepare_coco(root, kind), out, photos, photo_forms, keep_missing)
 
 
 @prepare.command("voc")
-@click.argument("root", type=PATH)
-@click.option("--unseen", multiple=True, metavar="LABEL", help="A label that is to be unseen. May be repeated.")
-@_photo_options
-@OUT
+@click.option("--unseen", multiple=True, metavar="LABEL", help="An unseen label. May be repeated.")
+@_official_options
 def voc(root: Path, unseen: tuple[str, ...], photos: Path | None, keep_missing: bool, out: Path) -> None:
-    """Pascal VOC from its XML: ROOT is one year's folder.
+    """Pascal VOC from its XML: ROOT is the folder of one year.
 
     \b
     Example:
       lesa prepare voc VOCdevkit/VOC2007 --unseen cow --unseen sofa -o prepared/voc2007
     """
-    from lesa.learn.datasets.voc import prepare_voc
+    from lesa.learn.datasets.voc import photo_forms, prepare_voc
 
-    _save_dataset(prepare_voc(root, unseen, photos, keep_missing), out)
+    _save_matched(prepare_voc(root, unseen), out, photos, photo_forms, keep_missing)
 
 
 @prepare.command("captions")
 @click.argument("captions", type=PATH)
-@click.option("--seen-words", type=PATH, required=True, help="List of words that become seen labels, one per line.")
-@click.option("--unseen-words", type=PATH, required=True, help="List of words that become unseen labels.")
-@click.option("--clean", is_flag=True, help="Leave out seen labels that are a singular or plural of an unseen one.")
-@OUT
+@click.option("--seen-words", type=PATH, required=True, help="File of the words for seen labels, one per line.")
+@click.option("--unseen-words", type=PATH, required=True, help="File of the words for unseen labels, one per line.")
+@click.option("--clean", is_flag=True, help="Leave out seen labels that are the singular or plural of an unseen label.")
+@_out_option
 def captioned(captions: Path, seen_words: Path, unseen_words: Path, clean: bool, out: Path) -> None:
-    """Captioned photos: noisy seen labels from two captions, agreed unseen labels from all.
+    """Captioned photos: noisy seen labels from two captions, unseen labels on which several captions agree.
 
-    CAPTIONS is Flickr8k's own file, a line `name#k<TAB>caption`.
+    CAPTIONS is a file such as Flickr8k's, with lines `name#k<TAB>caption`.
 
     \b
     Example:
@@ -134,10 +128,10 @@ def captioned(captions: Path, seen_words: Path, unseen_words: Path, clean: bool,
 
 @prepare.command("folder")
 @click.argument("photos", type=PATH)
-@click.option("--labels", type=PATH, required=True, help="CSV or JSON Lines with the photos' labels.")
-@click.option("--seen", type=PATH, required=True, help="List of the seen labels, one per line.")
-@click.option("--unseen", type=PATH, required=True, help="List of the unseen labels, one per line.")
-@OUT
+@click.option("--labels", type=PATH, required=True, help="CSV or JSON Lines file with the labels of the photos.")
+@click.option("--seen", type=PATH, required=True, help="File of the seen labels, one per line.")
+@click.option("--unseen", type=PATH, required=True, help="File of the unseen labels, one per line.")
+@_out_option
 def folder(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> None:
     """Own photos with own labels.
 
@@ -150,8 +144,25 @@ def folder(photos: Path, labels: Path, seen: Path, unseen: Path, out: Path) -> N
     _save_dataset(prepare_folder(photos, labels, seen, unseen), out)
 
 
-def _save_dataset(dataset: Any, out: Path) -> None:
-    """Write a prepared data set; print its counts, how they differ from the official ones, and missing photos."""
+def _save_matched(
+    dataset: "Dataset", out: Path, photos: Path | None, forms: Callable[[str], Sequence[str]], keep_missing: bool
+) -> None:
+    """Match a data set with the folder of its photos, if there is one, and save it.
+
+    Args:
+        dataset: the data set, with the photo names of its official lists.
+        out: the folder to write.
+        photos: the folder of the photos.
+        forms: the adapter's `photo_forms`.
+        keep_missing: whether photos that are not in the folder are kept.
+    """
+    from lesa.learn.datasets.dataset import match_photos
+
+    _save_dataset(match_photos(dataset, photos, forms, keep_missing) if photos else dataset, out)
+
+
+def _save_dataset(dataset: "Dataset", out: Path) -> None:
+    """Write a data set; print its counts, their differences from the official counts, and missing photos."""
     from lesa.learn.datasets.dataset import counts, write_dataset
 
     write_dataset(dataset, out)
@@ -163,4 +174,4 @@ def _save_dataset(dataset: Any, out: Path) -> None:
         click.echo(f"differs: {difference}")
     if missing := dataset.source.get("missing_photos"):
         listed = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        click.echo(f"{len(missing):,} photos are not on disk (all in {out / 'dataset.json'}): {listed}")
+        click.echo(f"{len(missing):,} photos are not on disk (all are in {out / 'dataset.json'}): {listed}")

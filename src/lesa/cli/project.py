@@ -1,20 +1,22 @@
-"""`lesa project`: region features -> fewer of them."""
+"""`lesa project`: region features -> fewer region features."""
 
 from pathlib import Path
 
 import click
 
-from lesa.cli.options import PATH
+from lesa.cli.options import PATH, out_option
 from lesa.progress import progress_bar
 
 
 @click.command()
 @click.argument("store", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="Region store to write.")
-@click.option("--size", default=512, help="Features that are kept.")
-@click.option("--fit-on", type=PATH, help="Data set whose training photos the projection is learned on; all if absent.")
+@out_option("Region store to write.")
+@click.option("--size", default=512, help="Number of features to keep.")
+@click.option(
+    "--fit-on", type=PATH, help="Data set: learn the projection from its training photos; from all photos if not given."
+)
 def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
-    """Region features -> fewer of them, by principal components of the training photos' regions.
+    """Reduce region features to fewer features, by the principal components of the training photos' regions.
 
     \b
     Example:

@@ -1,26 +1,37 @@
-"""`lesa score`: any method's scores -> metrics under named rules."""
+"""`lesa score`: any method's scores -> metrics by named rules."""
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lesa.cli.options import K_OPTION, PATH, RULES_OPTION, all_rules
+from lesa.cli.options import PATH, all_rules, k_option, rules_option
 from lesa.cli.tables import print_reports, print_table
 from lesa.files import write_json
 from lesa.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lesa.evaluation.score import MatrixEvaluation
 
 
 @click.command()
 @click.argument("scores", type=PATH)
 @click.argument("targets", type=PATH)
-@RULES_OPTION
-@K_OPTION
-@click.option("--unseen", type=click.IntRange(min=0), default=0, help="So many first columns are the unseen labels.")
+@rules_option
+@k_option
+@click.option(
+    "--unseen", type=click.IntRange(min=0), default=0, help="Number of unseen labels; they are the first columns."
+)
 @click.option("--zeros-absent", is_flag=True, help="A target of 0 means absent, not `not annotated`.")
-@click.option("--bootstrap", "draws", type=click.IntRange(min=0), default=0, help="Draws for 95 % intervals; 200 do.")
-@click.option("--against", type=PATH, help="Another method's scores: adds the paired difference and its interval.")
+@click.option(
+    "--bootstrap",
+    "draws",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Number of draws for 95 % intervals; 200 are enough.",
+)
+@click.option("--against", type=PATH, help="Another method's scores, for the paired difference and its interval.")
 @click.option("-o", "--out", type=PATH, help="JSON file to write.")
 def score(
     scores: Path,
@@ -33,10 +44,10 @@ def score(
     against: Path | None,
     out: Path | None,
 ) -> None:
-    """Any method's scores, judged under named metric rules.
+    """Evaluate any method's scores by named metric rules.
 
     SCORES and TARGETS are matrices, images x labels: .npy (memory-mapped, any size) or .safetensors. Scores are any
-    numbers, higher is better; targets are 1 present, -1 absent, 0 not annotated.
+    numbers, higher is better. Targets are 1 (present), -1 (absent) or 0 (not annotated).
 
     \b
     Example:
@@ -50,7 +61,7 @@ def score(
     scores_NC, targets_NC, other_NC = scoring.read_files(scores, targets, against, zeros_absent)
     draws = draws or (DRAWS if against else 0)
     written: dict[str, Any] = {}
-    columns = scoring.tasks(scores_NC.shape[1], unseen)
+    columns = scoring.matrix_tasks(scores_NC.shape[1], unseen)
     for part in columns.values():
         for name in all_rules(rules):
             check_k(ks, name, part.stop - part.start)
@@ -77,8 +88,8 @@ def score(
         click.echo(f"written: {out}")
 
 
-def _print_intervals(title: str, evaluated: Any, against: Path | None) -> None:
-    """Print one row per metric: its value and 95 % interval over images, and its difference to other scores."""
+def _print_intervals(title: str, evaluated: "MatrixEvaluation", against: Path | None) -> None:
+    """Print one row per metric: its value and its 95 % interval over images, and its difference to the other scores."""
     header = ["metric", "percent", "95 % interval", *((f"minus {against}", "95 % interval") if against else ())]
     pairs = [(evaluated.intervals, "{:.2f}"), (evaluated.difference, "{:+.2f}")]
     rows = []

@@ -1,4 +1,4 @@
-"""`lesa index`: a folder's photos -> an index of their codes; `lesa search`: words or a photo -> photos of an index."""
+"""`lesa search`: words or a photo -> photos of an index."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import note_composed, printable
+from lesa.cli.options import PATH, note_composed, printable, vectors_option
 from lesa.cli.tables import print_table
 from lesa.errors import LesaError
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
     from lesa.index.search import Hit, Index
 
-PATH = click.Path(path_type=Path)
 HEADER = ("photo", "score", "left", "top", "right", "bottom")
 
 
 @click.command()
 @click.argument("index", type=PATH)
 @click.argument("words", required=False)
-@click.option("--like", type=PATH, help="A photo to find similar ones to, instead of words.")
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Photos at most.")
-@click.option("--exact", is_flag=True, help="Compare every photo, also where there is a vector index.")
-@click.option("--sheet", type=PATH, help="Draw the photos found, with the place in each, as a new picture: NAME.png.")
-@click.option("--bundle", type=PATH, help="Where the bundle of the index is now, if it moved.")
-@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
+@click.option("--like", type=PATH, help="Search for photos that are similar to this photo, instead of words.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of photos.")
+@click.option("--exact", is_flag=True, help="Compare all photos, also if there is a vector index.")
+@click.option("--sheet", type=PATH, help="New picture of the photos and the place in each: NAME.png.")
+@click.option("--bundle", type=PATH, help="Where the bundle of the index is, if it was moved.")
+@vectors_option
 @click.option(
     "--format", "form", type=click.Choice(["table", "jsonl"]), default="table", help="`jsonl`: JSON Lines, full paths."
 )
@@ -42,7 +41,9 @@ def search(
     vectors: tuple[str, ...],
     form: str,
 ) -> None:
-    """Photos of an index by any word or phrase, or by a photo; with the place in each. No indexed photo is read.
+    """Search the photos of an index by any word or phrase, or by a photo; the result has the place in each photo.
+
+    The indexed photos are not read again.
 
     \b
     Example:
@@ -73,15 +74,14 @@ def search(
 
 
 def _check_sheet(file: Path) -> None:
-    """Refuse what is no new picture: it may be an original photo."""
+    """Refuse a file that exists, which may be an original photo, and names that are not names of pictures."""
     if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise LesaError(f"{file} is not a name of a picture: give one that ends in .png or .jpg")
+        raise LesaError(f"{file} is not the name of a picture: give a name that ends in .png or .jpg")
     if file.exists():
         raise LesaError(f"{file} exists already: give the sheet another name")
 
 
 def _write_sheet(file: Path, index: "Index", hits: "Sequence[Hit]") -> None:
-    """Write the photos found as a picture."""
     from lesa.files import replacing
     from lesa.index.contact_sheet import contact_sheet
 
@@ -98,5 +98,4 @@ def _print_lines(index: "Index", hits: "Sequence[Hit]") -> None:
 
 
 def _row(hit: "Hit") -> list[str]:
-    """Return a photo's row of the table."""
     return [printable(hit.photo), f"{hit.score:.3f}", *map(str, hit.box)]

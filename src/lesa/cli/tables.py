@@ -1,7 +1,10 @@
-"""What the commands print: tables."""
+"""Tables on the screen."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lesa.evaluation.rules import Report
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -16,20 +19,15 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(escape(name), justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    # Metrics are never cut to the width of a terminal.
+    # A terminal that is too narrow must not cut numbers.
     needed = Console(width=10_000).measure(table).maximum
     console = Console()
     console.width = max(console.width, needed)
     console.print(table, soft_wrap=True)
 
 
-def print_reports(title: str, first: str, reports: dict[str, Any]) -> None:
-    """Print one row per report: labels, images, fingerprint, P, R, F1 at each K, the means of average precision."""
-    metrics = {name: report.metrics() for name, report in reports.items()}
-    names = max(metrics.values(), key=len)
-    rows = []
-    for name, report in reports.items():
-        row = [name, str(report.labels), str(report.images), f"{report.positives_per_image:.3f}"]
-        cells = [f"{metrics[name][each]:.2f}" if each in metrics[name] else "-" for each in names]
-        rows.append((*row, *cells))
-    print_table(title, [first, "labels", "images", "positives/image", *names], rows)
+def print_reports(title: str, first: str, reports: "Mapping[str, Report]") -> None:
+    """Print one row per report: its test set and its metrics. `first` is the header of the column of their names."""
+    from lesa.evaluation.tables import report_table
+
+    print_table(title, *report_table(first, reports))

@@ -1,8 +1,7 @@
-"""`lesa tag`: photos -> tags by a bundle, without PyTorch; `lesa export`: a trained run -> a bundle."""
+"""`lesa tag`: photos -> tags by a bundle, without PyTorch."""
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import bundle_option, find_photos, note_composed, printable
+from lesa.cli.options import (
+    PATH,
+    bundle_option,
+    find_photos,
+    labels_option,
+    note_composed,
+    one_thread,
+    printable,
+    vectors_option,
+)
 from lesa.errors import LesaError
 from lesa.files import read_lines, replacing
 from lesa.progress import progress_bar
@@ -22,25 +30,21 @@ if TYPE_CHECKING:
     from lesa.codes import Codes
     from lesa.tagger import Labels, Tag, Tagger
 
-PATH = click.Path(path_type=Path)
-
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @bundle_option
-@click.option("--labels", type=PATH, help="Any words, one label per line; the bundle's own labels if not given.")
-@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
-@click.option(
-    "--top", type=click.IntRange(min=1), help="Tags a photo at most. Neither this nor --threshold: see below."
-)
+@labels_option
+@vectors_option
+@click.option("--top", type=click.IntRange(min=1), help="Most tags per photo; default: see above.")
 @click.option("--threshold", type=float, help="Least probability of a tag, 0 to 1; least score if not calibrated.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "jsonl", "csv"]),
-    help="`table` on the screen, `jsonl` (JSON Lines) in a file if not given.",
+    help="Without this option: `table` on the screen, `jsonl` (JSON Lines) in a file.",
 )
-@click.option("-o", "--out", type=PATH, help="File to write; a JSON Lines file is gone on with.")
+@click.option("-o", "--out", type=PATH, help="File to write; an unfinished JSON Lines file is continued.")
 def tag(
     paths: tuple[str, ...],
     bundle: Path,
@@ -51,26 +55,25 @@ def tag(
     form: str | None,
     out: Path | None,
 ) -> None:
-    """Tags for photos: files, folders, patterns such as '*.jpg', or `-` for a list of files on standard input.
+    """Tag photos: files, folders, patterns such as '*.jpg', or `-` for a list of files on standard input.
 
-    Broken photos are reported on standard error and the rest is done. A JSON Lines file that was interrupted is gone
-    on with by the same command.
+    Broken photos are reported on standard error, and the other photos are tagged. After an interruption, the same
+    command continues a JSON Lines file.
 
-    A calibrated bundle, such as the one in the package, gives probabilities; without --top and --threshold its own
-    labels are tags if they are at least as probable as the threshold it carries. Else there are five tags per photo.
+    A calibrated bundle, such as the one in the package, gives probabilities. Without --top and --threshold, its own
+    labels are tags if their probability reaches the threshold in the bundle. Otherwise there are 5 tags per photo.
 
     \b
     Example:
       lesa tag holiday photo.jpg --top 3
       lesa tag archive --bundle mine.lesa --labels words.txt --threshold 2 -o tags.jsonl
     """
-    # Before NumPy: its products are small here, and its threads would fight for cores with the graph and the decoders.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_thread()
     from lesa.tagger import Tagger
 
     form = form or ("jsonl" if out else "table")
     if out and form == "table":
-        raise LesaError("a table is for the screen: give --format jsonl or csv for a file")
+        raise LesaError("a table is for the screen only: give --format jsonl or csv for a file")
     photos = find_photos(paths)
     tagger = Tagger(bundle, vectors)
     chosen = tagger.labels(read_lines(labels) if labels else None)
@@ -78,8 +81,8 @@ def tag(
     tagger.check_threshold(threshold)
     calibration = tagger.bundle.calibration
     top, threshold = tagger.limits(chosen, top, threshold)
-    settings = fingerprint(tagger.bundle.fingerprint, chosen, top, threshold, calibration)
-    with writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
+    settings = _fingerprint(tagger.bundle.fingerprint, chosen, top, threshold, calibration)
+    with _writer(form, out, settings, max(map(len, photos)), calibrated=bool(calibration)) as (write, done):
         todo = [photo for photo in photos if photo not in done]
         failed = _tag_photos(
             tagger, todo, lambda codes: tagger.rank(codes, chosen, top, threshold), write, bar=bool(out)
@@ -94,7 +97,7 @@ def tag(
 def _tag_photos(
     tagger: "Tagger", photos: Sequence[str], rank: "Callable[[Codes], list[Tag]]", write: Write, bar: bool
 ) -> int:
-    """Tag and write photos one by one; report broken ones on standard error and return how many there were."""
+    """Tag and write photos one by one. Report broken photos on standard error and return their number."""
     failed = 0
     with progress_bar("tag", len(photos)) if bar else nullcontext() as advance:
         for done, (photo, codes) in enumerate(tagger.stream(photos), start=1):
@@ -108,19 +111,19 @@ def _tag_photos(
     return failed
 
 
-def fingerprint(
+def _fingerprint(
     bundle: str, labels: "Labels", top: int | None, threshold: float | None, calibration: "Calibration | None"
 ) -> str:
-    """Return a short hash of all that decides a photo's tags."""
+    """Return a short hash of all settings that decide the tags of a photo."""
     decisive = [bundle, labels.names, labels.composed, top, threshold, calibration and calibration.to_dict()]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def writer(
+def _writer(
     form: str, out: Path | None, settings: str, width: int, calibrated: bool = False
 ) -> Iterator[tuple[Write, set[str]]]:
-    """Yield a function that writes one photo's tags, and the photos that the file holds already."""
+    """Yield a function that writes the tags of one photo, and the photos that are already in the file."""
     if form == "jsonl" and out:
         done = resume(out, settings)
         with out.open("a", encoding="ascii", newline="\n") as file:
@@ -128,7 +131,7 @@ def writer(
     elif form == "jsonl":
         yield lines_writer(sys.stdout, settings), set()
     elif form == "csv":
-        # File names that are not UTF-8 reach Python with surrogates.
+        # In Python, file names that are not UTF-8 contain surrogates.
         with (
             replacing(out) if out else nullcontext("-") as path,
             click.open_file(path, "w", encoding="utf-8", errors="surrogateescape") as file,
@@ -139,7 +142,7 @@ def writer(
 
 
 def _table_writer(width: int) -> Write:
-    """Return a writer for the screen: one line per photo, its name `width` wide, then its tags."""
+    """Return a writer for the screen: one line per photo with its name, padded to `width`, and its tags."""
 
     def write(photo: str, codes: "Codes", tags: "Sequence[Tag]") -> None:
         click.echo(f"{printable(photo):<{width}}  " + "  ".join(f"{tag.label} {tag.text}" for tag in tags))

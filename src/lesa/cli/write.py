@@ -1,29 +1,30 @@
-"""`lesa write`: the tags of `lesa tag` into XMP sidecars, where photo programs read them."""
+"""`lesa write`: tags of `lesa tag` -> XMP sidecars, which photo programs read."""
 
 from collections import Counter
 from pathlib import Path
 
 import click
 
+from lesa.cli.options import PATH
 from lesa.errors import LesaError
 from lesa.progress import progress_bar
-
-PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("tags", type=PATH)
-@click.option("--photos", type=PATH, default=Path(), help="Folder that the photos' paths start from.")
-@click.option("--root", default="AI", help="Keyword above all tags; `Auto|AI` for two levels.")
+@click.option("--photos", type=PATH, default=Path(), help="Folder from which the paths of the photos start.")
+@click.option("--root", default="AI", help="Keyword above all tags; `Auto|AI` has two levels.")
 @click.option(
     "--naming", type=click.Choice(["full", "adobe"]), default="full", help="full: photo.jpg.xmp; adobe: photo.xmp."
 )
-@click.option("--dry-run", is_flag=True, help="Change nothing; print what would change.")
-@click.option("--undo", is_flag=True, help="Take out what was written for the photos of TAGS, and nothing else.")
+@click.option("--dry-run", is_flag=True, help="Print the changes, but write nothing.")
+@click.option(
+    "--undo", is_flag=True, help="Remove the tags that `lesa write` wrote for the photos of TAGS, and nothing else."
+)
 def write(tags: Path, photos: Path, root: str, naming: str, dry_run: bool, undo: bool) -> None:
-    """Tags into XMP sidecars beside the photos; the owner's keywords stay, the photos are not touched.
+    """Write tags into XMP sidecars beside the photos. The owner's keywords are kept, and the photos are not changed.
 
-    TAGS is the JSON Lines file of `lesa tag`. Writing again replaces what was written before.
+    TAGS is the JSON Lines file of `lesa tag`. Another call replaces the tags of the call before.
 
     \b
     Example:
@@ -48,4 +49,4 @@ def write(tags: Path, photos: Path, root: str, naming: str, dry_run: bool, undo:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items())) or "no photos"
     click.echo(f"{'would be: ' if dry_run else ''}{counts}")
     if kinds["refused"]:
-        raise LesaError(f"{kinds['refused']:,} of {len(tagged):,} sidecars were left as they are, see above")
+        raise LesaError(f"{kinds['refused']:,} of {len(tagged):,} sidecars were not changed, see above")

@@ -1,7 +1,7 @@
-"""Metrics that others published on NUS-WIDE and Open Images, with their sources, and which of them ours stand beside.
+"""Metrics that others published on NUS-WIDE and Open Images, with their sources; which of them ours are comparable to.
 
-`published.json` holds them: a legend and one list of rows. Papers judge on different test sets under the same name, and
-micro precision and recall betray which: K * P@K / R@K is the mean number of present labels per image.
+`published.json` contains a legend and one list of rows. Papers use different test sets under the same name. Micro
+precision and recall show which test set was used: K * P@K / R@K is the mean number of present labels per image.
 """
 
 import json
@@ -13,7 +13,8 @@ from lesa.errors import LesaError, did_you_mean
 DATA_SETS = ("nus-wide", "open-images")
 TASKS = ("ZSL", "GZSL", "multi-label")
 
-# A copy of a test set that lacks some of its images moves the fingerprint by less; another test set by far more.
+# If some images of a test set are missing, its fingerprint changes by less than this share. Other test sets differ by
+# far more.
 TOLERANCE = 0.01
 
 
@@ -22,37 +23,37 @@ class PublishedRow:
     """One method's metrics for one task of one data set."""
 
     method: str
-    """Name in the source; what distinguishes several rows of one method follows in brackets."""
+    """Name in the source. If there are several rows of one method, brackets say how they differ."""
     year: int
-    """Year in which these metrics were published, also of a baseline that a later paper ran again."""
+    """Year in which these metrics were published. For a baseline in a later paper it is the year of that paper."""
     data_set: str
     """One of `DATA_SETS`."""
     task: str
-    """One of `TASKS`; "multi-label" is training and testing on the same labels."""
+    """One of `TASKS`; "multi-label" means that training and test labels are the same."""
     metrics: dict[str, float]
     """Percent, by name: `P@K`, `R@K`, `F1@K`, `mAP` and `weighted mAP` (each label by its number of positives)."""
     decimals: int
-    """Decimals of `metrics`: half a unit of the last is what rounding hides."""
+    """Number of decimals of `metrics`: rounding changes a metric by at most half a unit of the last one."""
     averaging: str | None
-    """How P, R and F1 join the labels, "micro" or "macro"; None where there are none or the source does not say."""
+    """How P, R and F1 combine the labels, "micro" or "macro"; None if they are not given or the source does not say."""
     rules: str | None
-    """Name of the metric rules (`lesa`, `biam_oi`, `miil`), None where unknown; `note` says in what they differ."""
+    """Name of the metric rules (`lesa`, `biam_oi`, `miil`), None if unknown; `note` says how they differ."""
     positives_per_image: float | None
-    """Fingerprint of the test set, one value for all rows of a table; None where the row does not show it."""
+    """Fingerprint of the test set, one value for all rows of a table; None if the row does not show it."""
     backbone: str | None
-    """Image features, where stated."""
+    """The image features; None if not stated."""
     label_vectors: str | None
-    """What stands for a label, where stated."""
+    """The label vectors; None if not stated."""
     status: str
-    """"verified" (read in the source), "derived" (arithmetic on such metrics) or "secondary" (an aggregator's)."""
+    """"verified" (read in the source), "derived" (computed from such metrics) or "secondary" (from a collection)."""
     source: str
-    """Where the metrics stand; repositories as `owner/name@commit:path`."""
+    """Where the metrics were published; repositories as `owner/name@commit:path`."""
     note: str | None
-    """What to know before comparing; None where nothing."""
+    """A remark that matters for comparisons; None if there is none."""
 
 
 def published_rows(data_set: str, task: str) -> list[PublishedRow]:
-    """Return what was published for a task, oldest first.
+    """Return the rows that were published for a task, oldest first.
 
     Args:
         data_set: one of `DATA_SETS`.
@@ -66,26 +67,26 @@ def published_rows(data_set: str, task: str) -> list[PublishedRow]:
         [19.4]
     """
     if data_set not in DATA_SETS:
-        raise LesaError(f"nothing is published here for {data_set!r}; {did_you_mean(data_set, DATA_SETS)}")
+        raise LesaError(f"there are no published rows for {data_set!r}; {did_you_mean(data_set, DATA_SETS)}")
     if task not in TASKS:
         raise LesaError(f"there is no task {task!r}; {did_you_mean(task, TASKS)}")
     return [row for row in all_rows() if (row.data_set, row.task) == (data_set, task)]
 
 
 def comparable(row: PublishedRow, positives_per_image: float, tolerance: float = TOLERANCE) -> bool | None:
-    """Tell whether a published row was judged on a test set like ours.
+    """Tell whether a published row was evaluated on a test set like ours.
 
-    The row's rounding bounds its fingerprint; ours must lie within the bounds, widened by `tolerance`. Agreement says
-    nothing about the rules of average precision: compare `row.rules` as well.
+    The row's metrics are rounded, so its fingerprint is known within bounds. Our fingerprint must be within these
+    bounds, widened by `tolerance`. Agreement says nothing about the rules of average precision: compare `row.rules`.
 
     Args:
         row: a published row.
-        positives_per_image: mean present labels per image of our test set (`Report.positives_per_image`).
-        tolerance: relative difference that is no other test set.
+        positives_per_image: mean number of present labels per image of our test set (`Report.positives_per_image`).
+        tolerance: a relative difference up to this one is allowed.
 
     Returns:
-        True where the fingerprints agree; False where they differ, or the row's metrics are macro averages (ours are
-        micro); None where nobody can tell: the row prints no P and R, or contradicts itself.
+        True if the fingerprints agree. False if they differ, or if the row's metrics are macro averages (ours are
+        micro averages). None if it is unknown: the row gives no P and R, or contradicts itself.
     """
     if row.averaging == "macro":
         return False
@@ -98,7 +99,7 @@ def comparable(row: PublishedRow, positives_per_image: float, tolerance: float =
 
 
 def fingerprint_bounds(row: PublishedRow) -> list[tuple[float, float]]:
-    """Return the least and the greatest K * P@K / R@K that round to what the row prints, for every K it prints."""
+    """Return, for every K in the row, the least and the greatest K * P@K / R@K that agree with its rounded P and R."""
     half = 0.5 * 10**-row.decimals
     at_k = [int(name[2:]) for name in row.metrics if name.startswith("P@")]
     pairs = [(k, row.metrics[f"P@{k}"], row.metrics[f"R@{k}"]) for k in at_k if f"R@{k}" in row.metrics]

@@ -1,4 +1,4 @@
-"""Any method's score matrix, judged: files of scores and targets -> a report, intervals, the difference to another."""
+"""Files of any method's scores and of targets -> a report, intervals, and the difference to another method."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,21 +12,21 @@ from safetensors import SafetensorError, safe_open
 from lesa.errors import LesaError
 from lesa.evaluation.bootstrap import Interval, draw_metrics, intervals, paired_differences
 from lesa.evaluation.metrics import row_blocks
-from lesa.evaluation.rules import Report, evaluate, refuse_targets
+from lesa.evaluation.rules import Report, evaluate, refuse_targets, task_columns
 
 
 @dataclass(frozen=True)
 class MatrixEvaluation:
-    """One score matrix under one set of rules."""
+    """The evaluation of one score matrix by one set of rules."""
 
     report: Report
     intervals: dict[str, Interval]
-    """Each metric with its 95 % interval; empty where no draws were asked for."""
+    """Each metric with its 95 % interval; empty without draws."""
     difference: dict[str, Interval]
-    """Each metric minus that of the other scores; empty where none were given."""
+    """Each metric minus that of the other scores; empty if there are no other scores."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a JSON file can hold."""
+        """Return the evaluation as JSON values."""
         return asdict(self) | {"report": self.report.to_dict()}
 
 
@@ -35,10 +35,10 @@ def _read_matrix(path: Path, name: str) -> NDArray[Any]:
 
     Args:
         path: the file.
-        name: the tensor to take where a safetensors file holds several.
+        name: the tensor to read if a safetensors file contains several.
 
     Raises:
-        LesaError: the file is missing, of another kind, or holds no such matrix.
+        LesaError: the file is missing, is of another kind, or does not contain such a matrix.
     """
     try:
         if path.suffix == ".npy":
@@ -61,11 +61,11 @@ def _read_matrix(path: Path, name: str) -> NDArray[Any]:
 
 
 def _read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
-    """Read targets as `_read_matrix`; by option, 0 becomes -1.
+    """Read targets as `_read_matrix`; with `zeros_absent`, 0 becomes -1.
 
     Raises:
-        LesaError: as `_read_matrix`, or all are 0 and 1: 0 would mean "not annotated", and average precision of labels
-            without one absent image is 100.
+        LesaError: as `_read_matrix`, or all targets are 0 and 1. Then 0 would mean "not annotated", and the average
+            precision of labels without an absent image is 100.
     """
     targets_NC = _read_matrix(path, "targets")
     if zeros_absent:
@@ -73,8 +73,8 @@ def _read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
         return np.where(targets_NC > 0, np.int8(1), np.int8(-1))
     if targets_NC.dtype != bool and not any((targets_NC[rows] < 0).any() for rows in row_blocks(len(targets_NC))):
         raise LesaError(
-            f"{path} says -1 (absent) nowhere, and 0 means not annotated: "
-            "say --zeros-absent if its zeros mean absent, else mark what is absent with -1"
+            f"{path} contains no -1 (absent), and 0 means not annotated: "
+            "add --zeros-absent if its zeros mean absent, or write -1 for absent labels"
         )
     return targets_NC
 
@@ -82,10 +82,10 @@ def _read_targets(path: Path, zeros_absent: bool) -> NDArray[Any]:
 def read_files(
     scores: Path, targets: Path, against: Path | None, zeros_absent: bool
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-    """Return scores, targets and, if given, the other scores.
+    """Return the scores, the targets and the other scores (None if `against` is None).
 
     Raises:
-        LesaError: a file cannot be read, or their shapes differ.
+        LesaError: a file cannot be read, or the shapes differ.
     """
     targets_NC = _read_targets(targets, zeros_absent)
     matrices = [_read_matrix(path, "scores") for path in (scores, against) if path]
@@ -93,22 +93,24 @@ def read_files(
         if matrix_NC.shape != targets_NC.shape:
             raise LesaError(
                 f"{path} has shape {matrix_NC.shape} and {targets} {targets_NC.shape}: "
-                "both must hold the same images and the same labels"
+                "both must have the same images and the same labels"
             )
     return matrices[0], targets_NC, matrices[1] if against else None
 
 
-def tasks(labels: int, unseen: int) -> dict[str, slice]:
-    """Return the columns of each task, of matrices whose first `unseen` columns are the unseen labels.
+def matrix_tasks(labels: int, unseen: int) -> dict[str, slice]:
+    """Return the columns of each task; without unseen labels the only task is "all labels".
+
+    Args:
+        labels: number of columns.
+        unseen: number of unseen labels, which are the first columns.
 
     Raises:
-        LesaError: there are not so many columns.
+        LesaError: the number of unseen labels is not possible.
     """
     if not 0 <= unseen < labels:
-        raise LesaError(f"{unseen} unseen labels of {labels}: expected at least 0 and fewer than there are columns")
-    if not unseen:
-        return {"all labels": slice(0, labels)}
-    return {"ZSL": slice(0, unseen), "GZSL": slice(0, labels), "seen": slice(unseen, labels)}
+        raise LesaError(f"{unseen} unseen labels of {labels} columns: give a number from 0 to {labels - 1}")
+    return task_columns(unseen, labels) if unseen else {"all labels": slice(0, labels)}
 
 
 def evaluate_matrix(
@@ -120,19 +122,19 @@ def evaluate_matrix(
     other_NC: NDArray[Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MatrixEvaluation:
-    """Judge scores by named rules; with draws also their spread over images, and their difference to other scores.
+    """Evaluate scores by named rules. With draws, also give intervals and the difference to other scores.
 
     Args:
-        scores_NC: as for `protocols.evaluate`.
-        targets_NC: likewise.
-        rules: likewise.
-        k: likewise.
-        draws: bootstrap draws; none if 0.
-        other_NC: another method's scores of the same images and labels; needs draws.
-        progress: called with labels done and labels in all.
+        scores_NC: as for `rules.evaluate`.
+        targets_NC: as for `rules.evaluate`.
+        rules: as for `rules.evaluate`.
+        k: as for `rules.evaluate`.
+        draws: number of bootstrap draws; no intervals if 0.
+        other_NC: another method's scores for the same images and labels; used only with draws.
+        progress: called with the number of labels done and the number of all labels.
 
     Raises:
-        LesaError: as `protocols.evaluate`.
+        LesaError: as `rules.evaluate`.
     """
     report = evaluate(scores_NC, targets_NC, rules, k)
     if not draws:

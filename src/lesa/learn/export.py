@@ -16,6 +16,7 @@ from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read
 from lesa.codes import select
 from lesa.errors import LesaError, did_you_mean
 from lesa.evaluation.rules import Report
+from lesa.evaluation.tables import markdown_table, report_table
 from lesa.files import read_json
 from lesa.graph import open_graph
 from lesa.images import Preprocessing
@@ -254,7 +255,7 @@ product of its vector with them.
 
 ## Metrics
 
-{_figures(run)}
+{_metrics(run)}
 
 ## Limits
 
@@ -262,25 +263,14 @@ product of its vector with them.
 """
 
 
-def _figures(run: Run) -> str:
-    """Return the tables of the run's evaluation, if it was evaluated with the weights that are exported."""
+def _metrics(run: Run) -> str:
+    """Return the tables of the run's evaluation, if it used the exported weights."""
     path = run.folder / "evaluation.json"
     evaluated: dict[str, Any] = read_json(path) if path.exists() else {}
     if evaluated.get("checkpoint") != run.recipe.checkpoint:
         return "Not evaluated: the quality of its tags is unknown."
     lines = [f"Percent, on the {evaluated['split']} photos of {evaluated['data_set']}."]
     for rules, tasks in evaluated["reports"].items():
-        lines += ["", *_table(rules, {task: Report.from_dict(values) for task, values in tasks.items()})]
+        reports = {task: Report.from_dict(values) for task, values in tasks.items()}
+        lines += ["", markdown_table(*report_table(f"rules `{rules}`", reports))]
     return "\n".join(lines)
-
-
-def _table(rules: str, reports: dict[str, Report]) -> list[str]:
-    metrics = {task: report.metrics() for task, report in reports.items()}
-    names = max(metrics.values(), key=len)
-    header = [f"rules `{rules}`", "labels", "photos", "positives/photo", *names]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for task, report in reports.items():
-        values = [f"{metrics[task][name]:.2f}" if name in metrics[task] else "-" for name in names]
-        cells = [task, str(report.labels), str(report.images), f"{report.positives_per_image:.2f}", *values]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines

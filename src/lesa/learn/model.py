@@ -5,6 +5,7 @@ suits it. Everything here is mathematics: tensors in, tensors out (Huynh & Elham
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -161,7 +162,7 @@ class Model(nn.Module):
         """Set the weights from the sums; called after the last batch."""
 
 
-class CodeModel(Model):
+class CodeModel(Model, ABC):
     """A model with codes: a photo becomes M codes that depend on no label; a label picks the code that suits it.
 
     A code's attention says where in the photo a label was found, so that `lesa show` can draw it.
@@ -184,13 +185,13 @@ class CodeModel(Model):
         """
         return self.score(self.encode(regions_BRD), vectors_CE)
 
+    @abstractmethod
     def encode(self, regions_BRD: Tensor) -> Encoded:
         """Turn the regions of B photos into codes.
 
         Raises:
             LesaError: the regions' size is not the model's.
         """
-        raise NotImplementedError
 
     def score(self, encoded: Encoded, vectors_CE: Tensor) -> Output:
         """Score C labels by their vectors on B photos by their codes.

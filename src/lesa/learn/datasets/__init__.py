@@ -1,4 +1,4 @@
-"""A prepared data set: photo names, vocabulary and sparse targets for each split; one module per adapter."""
+"""Prepared data sets: photo names, vocabulary and sparse targets of each split. One module per adapter."""
 
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, counts, read_dataset, write_dataset
 

@@ -1,14 +1,14 @@
-"""Captioned photos -> a data set: seen labels as noisy as user tags, unseen labels that several people agree on.
+"""Captioned photos -> a data set. The seen labels are noisy like user tags; on unseen labels several people agree.
 
-The rules (Flickr8k's own caption file and NUS-WIDE's two word lists give the project's benchmark):
+The rules (the project's benchmark uses Flickr8k's own caption file and NUS-WIDE's two word lists):
 
-* A caption's words are the runs of a-z in its lower-cased text.
-* A seen word is present if it stands in caption 0 or 1 of the photo, literally. Words of the unseen list are no seen
-  labels. A seen label is kept if at least five training photos carry it.
-* An unseen word is present if at least two captions mention it in singular or plural. An unseen label is kept if at
-  least five test photos carry it.
-* The split follows from the photo's name alone (`split_of`).
-* `clean` leaves out the seen labels that are the singular or plural of a kept unseen label.
+* The words of a caption are the runs of a-z in its lower-case text.
+* A seen word is present if exactly this word is in caption 0 or 1 of the photo. Words of the unseen list are not seen
+  labels. A seen label is kept if it is present in at least five training photos.
+* An unseen word is present if at least two captions contain its singular or plural. An unseen label is kept if it is
+  present in at least five test photos.
+* The split depends on the photo's name only (`split_of`).
+* `clean` leaves out the seen labels that are the singular or plural of an unseen label.
 """
 
 import re
@@ -20,10 +20,10 @@ from lesa.annotations import SPLITS
 from lesa.errors import LesaError
 from lesa.files import numbered_lines, read_lines, sha256
 from lesa.labels import Vocabulary, are_twins, other_forms
-from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
+from lesa.learn.datasets.dataset import Dataset, split_from_present, split_of
 
 Captions = dict[int, frozenset[str]]
-"""One photo's captions: their number -> their words."""
+"""The captions of one photo: number -> words."""
 
 NOISY_CAPTIONS = (0, 1)
 AGREEING_CAPTIONS = 2
@@ -38,17 +38,17 @@ def prepare_captions(
     photo_names: Sequence[str] | None = None,
     clean: bool = False,
 ) -> Dataset:
-    """Make a data set from captioned photos by the rules in this module's first lines.
+    """Make a data set from captioned photos by the rules at the top of this module.
 
     Args:
-        captions: A line `photo#number<TAB>caption` a caption, as `Flickr8k.token.txt`.
-        seen_words: List of the words that may become seen labels, one per line; its order is that of the labels.
+        captions: File with one line `photo#number<TAB>caption` per caption, as `Flickr8k.token.txt`.
+        seen_words: List of the words that may become seen labels, one per line, in the order of the labels.
         unseen_words: List of the words that may become unseen labels, one per line.
-        photo_names: Photos that there are; captions of others are left out. All photos of the caption file if None.
-        clean: Leave out seen labels that are the singular or plural of an unseen one.
+        photo_names: The photos that exist; captions of others are left out. All photos of the caption file if None.
+        clean: Leave out seen labels that are the singular or plural of an unseen label.
 
     Raises:
-        LesaError: a file cannot be read, a caption line is malformed, or no label is carried by enough photos.
+        LesaError: a file cannot be read, a caption line is malformed, or no label is present in enough photos.
     """
     paths = [Path(path) for path in (captions, seen_words, unseen_words)]
     captions_by_photo = read_captions(paths[0])
@@ -67,7 +67,7 @@ def prepare_captions(
     return Dataset(
         name=paths[0].name.split(".")[0].lower() + ("-clean" if clean else ""),
         vocabulary=vocabulary,
-        splits={split: make_split(names, present, vocabulary) for split, names in photos_of.items()},
+        splits={split: split_from_present(names, present, vocabulary) for split, names in photos_of.items()},
         source={
             "adapter": "captions",
             "clean": clean,
@@ -79,10 +79,10 @@ def prepare_captions(
 
 
 def read_captions(path: Path) -> dict[str, Captions]:
-    """Read each photo's captions as sets of words, in the file's order of photos.
+    """Read the captions of each photo as sets of words. The photos are in the order of the file.
 
     Raises:
-        LesaError: the file cannot be read, or a line is not `photo#number<TAB>caption`, or a caption appears twice.
+        LesaError: the file cannot be read, a line is not `photo#number<TAB>caption`, or a caption appears twice.
     """
     captions_by_photo: dict[str, Captions] = {}
     for where, line in numbered_lines(path):
@@ -98,44 +98,37 @@ def read_captions(path: Path) -> dict[str, Captions]:
 
 
 def is_photo(name: str, photo_names: frozenset[str] | None) -> bool:
-    """Whether what was captioned is a photo of the collection.
+    """Tell whether the name of a captioned file is a photo of the collection.
 
-    Flickr8k's own file captions one `2258277193_586949ec62.jpg.1`, which was never among the photos: a name that ends
-    in a bare number is left out even where the photos are not at hand to look.
+    Flickr8k's own file has captions of `2258277193_586949ec62.jpg.1`, which is not one of the photos. So a name that
+    ends in a number is not a photo if the names of the photos are not known.
     """
     return name in photo_names if photo_names is not None else not Path(name).suffix[1:].isdigit()
 
 
 def _noisy_labels(captions: Captions, words: Iterable[str]) -> set[str]:
-    """Return the words that stand in one of the first two captions: what one or two people thought of saying."""
+    """Return the words in one of the first two captions: one or two people mentioned them."""
     return {word for word in words if any(word in captions.get(number, ()) for number in NOISY_CAPTIONS)}
 
 
 def _agreed_labels(captions: Captions, words: Iterable[str]) -> set[str]:
-    """Return the words that at least two captions mention in singular or plural."""
+    """Return the words whose singular or plural is in at least two captions."""
     agreed = set()
     for word in words:
         forms = other_forms(word) | {word}
-        if sum(not forms.isdisjoint(said) for said in captions.values()) >= AGREEING_CAPTIONS:
+        if sum(not forms.isdisjoint(caption) for caption in captions.values()) >= AGREEING_CAPTIONS:
             agreed.add(word)
     return agreed
 
 
 def _keep_frequent(words: Iterable[str], labels_by_photo: Iterable[set[str]], where: str) -> list[str]:
-    """Return the words that at least five photos carry, in their order.
+    """Return the words that are present in at least five photos, in their order.
 
     Raises:
-        LesaError: there is none.
+        LesaError: there is no such word.
     """
-    carried = Counter(word for labels in labels_by_photo for word in labels)
-    kept = [word for word in words if carried[word] >= MIN_PHOTOS]
+    photos = Counter(word for labels in labels_by_photo for word in labels)
+    kept = [word for word in words if photos[word] >= MIN_PHOTOS]
     if not kept:
-        raise LesaError(f"too few {where}: no word of it is carried by {MIN_PHOTOS}; give more photos or other words")
+        raise LesaError(f"too few {where}: no word is present in {MIN_PHOTOS} of them; give more photos or other words")
     return kept
-
-
-def make_split(names: list[str], present: dict[str, set[str]], vocabulary: Vocabulary) -> Split:
-    """Return a split: what is not present is absent."""
-    columns = {word: column for column, word in enumerate(vocabulary.names)}
-    rows = [[columns[word] for word in present[name] if word in columns] for name in names]
-    return Split(tuple(names), Targets.from_present(rows, len(columns)))

@@ -2,19 +2,19 @@
 
 * `65/15`: Rahman, Khan and Barnes, "Improved Visual-Semantic Alignment for Zero-Shot Object Detection" (AAAI 2020) and
   "Polarity Loss for Zero-shot Object Detection" (arXiv:1811.08982, 2018). 15 labels are unseen, the other 65 seen.
-* `48/17`: Bansal et al., "Zero-Shot Object Detection" (ECCV 2018). 17 labels are unseen, 48 seen; the 15 labels whose
-  names are two words are neither, and are left out.
+* `48/17`: Bansal et al., "Zero-Shot Object Detection" (ECCV 2018). 17 labels are unseen, 48 seen. The 15 labels with
+  names of two words are left out.
 * `80`: all labels are seen (multi-label learning).
 
 The rules:
 
-* A label is present in a photo if it has an instance, a crowd included. COCO annotates its labels exhaustively, so
-  what has none is absent. Photos without any instance stay.
-* No photo of training shows an unseen object: such photos are left out, as in the annotation files published for both
+* A label is present in a photo if it has an instance there; crowds are instances. COCO annotates all instances of its
+  labels, so all other labels are absent. Photos without any instance are kept.
+* No training photo shows an unseen object: such photos are left out, as in the annotation files published for both
   splits (Zheng et al., "Zero-Shot Instance Segmentation", CVPR 2021).
-* Validation is the 5 % of the training photos that `split_of` gives it, by name; the published lists have none.
-* Test is all of COCO's val photos. The published test lists of zero-shot detection keep those that show an unseen
-  object. They are of the edition of 2014; that of 2017 is prepared by the same rules.
+* Validation is the 5 % of the training photos that `split_of` chooses by name. The published lists have no validation.
+* Test is all val photos of COCO. The published test lists of zero-shot detection keep only photos with an unseen
+  object. They are for the edition of 2014. The edition of 2017 is prepared by the same rules.
 """
 
 import json
@@ -27,7 +27,7 @@ from typing import Any
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import sha256
 from lesa.labels import Vocabulary
-from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos, split_of
+from lesa.learn.datasets.dataset import Dataset, split_from_present, split_of
 from lesa.learn.datasets.sources import SourceFile, require_files
 
 LABELS = (
@@ -41,7 +41,7 @@ LABELS = (
     *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
     *("hair drier", "toothbrush"),
 )
-"""COCO's labels in the order of their ids, which is that of the columns among the unseen and among the seen ones."""
+"""COCO's labels in the order of their ids. The unseen columns and the seen columns are in this order."""
 
 UNSEEN = {
     "65/15": frozenset(
@@ -65,33 +65,29 @@ FILES = tuple(
     for part in ("train", "val")
 )
 IMAGES = {"2014": (82_783, 40_504), "2017": (118_287, 5_000)}
-"""Official numbers of train and val images of each edition."""
+"""Official numbers of train and val images in each edition."""
 
 USED = frozenset({"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"})
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What an instances file says about whole photos."""
+    """The labels of whole photos in an instances file."""
 
     labels_of: dict[str, set[str]]
-    """Each photo's file name -> the labels that are present in it, in the file's order of photos."""
+    """File name of each photo -> its present labels. The photos are in the order of the file."""
     categories: frozenset[str]
 
 
-def prepare_coco(
-    root: Path | str, kind: str = "65/15", photos: Path | str | None = None, keep_missing: bool = False
-) -> Dataset:
-    """Make a data set from COCO's instances files by the rules in this module's first lines.
+def prepare_coco(root: Path | str, kind: str = "65/15") -> Dataset:
+    """Make a data set from COCO's instances files by the rules at the top of this module.
 
     Args:
-        root: The folder of `annotations/`, or of the two files themselves: those of 2014 or those of 2017.
+        root: The folder of `annotations/`, or of the two files themselves: both of 2014 or both of 2017.
         kind: `65/15`, `48/17` or `80`.
-        photos: The folder of `train2014/` and `val2014/` (or of 2017), or of all photos; nothing is looked for if None.
-        keep_missing: Keep photos that are not in that folder.
 
     Raises:
-        LesaError: there is no such kind, a file is missing or malformed, or none of the photos is there.
+        LesaError: there is no such kind, or a file is missing or malformed.
     """
     if kind not in UNSEEN:
         raise LesaError(f"there is no split {kind!r} of COCO's labels; {did_you_mean(kind, UNSEEN)}")
@@ -104,13 +100,13 @@ def prepare_coco(
     validation = [photo for photo in kept if split_of(photo) == "validation"]
     rest = [photo for photo in kept if split_of(photo) != "validation"]
     vocabulary = vocabulary_of(kind)
-    dataset = Dataset(
+    return Dataset(
         name=f"coco-{edition}-{kind.replace('/', '-')}",
         vocabulary=vocabulary,
         splits={
-            "train": _make_split(rest, train, vocabulary),
-            "validation": _make_split(validation, train, vocabulary),
-            "test": _make_split(list(val.labels_of), val, vocabulary),
+            "train": split_from_present(rest, train.labels_of, vocabulary),
+            "validation": split_from_present(validation, train.labels_of, vocabulary),
+            "test": split_from_present(list(val.labels_of), val.labels_of, vocabulary),
         },
         source={
             "adapter": "coco",
@@ -121,17 +117,18 @@ def prepare_coco(
             "differences": _differences(edition, train, val),
         },
     )
-    if photos is None:
-        return dataset
-    folders = f"train{edition}", f"val{edition}"
-    return match_photos(dataset, photos, lambda name: [*(f"{folder}/{name}" for folder in folders), name], keep_missing)
+
+
+def photo_forms(name: str) -> list[str]:
+    """Return the paths that a photo may have: in the folder of its part and edition, or in one folder with all."""
+    return [*(f"{part}{edition}/{name}" for edition in IMAGES for part in ("train", "val")), name]
 
 
 def _edition_of(paths: list[Path]) -> str:
     """Return the edition, `2014` or `2017`, of the train and the val file.
 
     Raises:
-        LesaError: they are of two: val photos of 2014 are training photos of 2017.
+        LesaError: they are of different editions. Some val photos of 2014 are training photos of 2017.
     """
     editions = {edition for edition in IMAGES for path in paths if edition in path.name}
     if len(editions) > 1:
@@ -140,7 +137,7 @@ def _edition_of(paths: list[Path]) -> str:
 
 
 def vocabulary_of(kind: str) -> Vocabulary:
-    """Return a split's unseen and seen labels; see this module's first lines."""
+    """Return the unseen and the seen labels of a kind by the rules at the top of this module."""
     unseen = UNSEEN[kind]
     left_out = {label for label in LABELS if kind == "48/17" and " " in label}
     return Vocabulary(
@@ -150,10 +147,10 @@ def vocabulary_of(kind: str) -> Vocabulary:
 
 
 def _read_instances(path: Path) -> Instances:
-    """Read the labels of each photo of an instances file.
+    """Read the labels of each photo in an instances file.
 
     Raises:
-        LesaError: it is not one, is not COCO's, or is not consistent.
+        LesaError: the file is not an instances file of COCO, or it contradicts itself.
     """
     content = _read_used(path)
     try:
@@ -172,14 +169,15 @@ def _read_instances(path: Path) -> Instances:
     for image, category in instances:
         if image not in names or category not in categories:
             raise LesaError(
-                f"{path} annotates image {image!r} with category {category!r}, one of which it does not list"
+                f"{path} annotates image {image!r} with category {category!r}, one of which it does not list: "
+                "unpack it again"
             )
         labels_of[names[image]].add(categories[category])
     return Instances(labels_of, frozenset(categories.values()))
 
 
 def _read_used(path: Path) -> Any:
-    """Read a JSON file without the values that we do not use: the outlines are most of the file.
+    """Read a JSON file without the values that are not used: most of the file are outlines.
 
     Raises:
         LesaError: the file is not JSON.
@@ -192,11 +190,7 @@ def _read_used(path: Path) -> Any:
 
 
 def _check_images(path: Path, images: list[tuple[int, str]]) -> None:
-    """Refuse images whose file name is none, and images that share an id or a file name.
-
-    Raises:
-        LesaError: there is one.
-    """
+    """Refuse invalid file names, and images with the same id or the same file name."""
     for _, name in images:
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise LesaError(f"{path} names an image {name!r}: expected a file name without folders")
@@ -207,27 +201,15 @@ def _check_images(path: Path, images: list[tuple[int, str]]) -> None:
 
 
 def _check_categories(path: Path, categories: set[str]) -> None:
-    """Refuse categories that COCO does not have.
-
-    Raises:
-        LesaError: there is one.
-    """
     if unknown := categories.difference(LABELS):
         raise LesaError(
-            f"{path} has the category {min(unknown)!r}, which is none of COCO's 80 object labels: "
-            "prepare own labels from a table instead (`lesa prepare folder`)"
+            f"{path} has the category {min(unknown)!r}, which is not one of COCO's 80 object labels: "
+            "use `lesa prepare folder` for other labels"
         )
 
 
-def _make_split(photos: list[str], instances: Instances, vocabulary: Vocabulary) -> Split:
-    """Return a split: what is not present is absent."""
-    columns = {label: column for column, label in enumerate(vocabulary.names)}
-    rows = [[columns[label] for label in instances.labels_of[photo] if label in columns] for photo in photos]
-    return Split(tuple(photos), Targets.from_present(rows, len(columns)))
-
-
 def _differences(edition: str, train: Instances, val: Instances) -> list[str]:
-    """Return a sentence for every count that is not the official one."""
+    """Return one sentence for each count that differs from the official count."""
     found = []
     for part, instances, official in zip(("train", "val"), (train, val), IMAGES[edition], strict=True):
         counts = (len(instances.labels_of), official, "images"), (len(instances.categories), len(LABELS), "categories")

@@ -1,6 +1,6 @@
-"""The embedded data -> an ordinary data set, region store and vectors table, which everything else reads unchanged.
+"""The embedded data -> an ordinary data set, region store and table of vectors.
 
-`demo_data/README.md` says what the package carries; `tools/make_demo_data.py` made it.
+`demo_data/README.md` describes the embedded data; `tools/make_demo_data.py` makes them.
 """
 
 import io
@@ -15,7 +15,7 @@ from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.regions.store import StoreWriter
 
 PACKED = files("lesa.learn.datasets") / "demo_data"
-# Where each packed file goes that is carried as it is.
+# Packed files that are copied unchanged -> their paths.
 PLACES = {
     "targets.safetensors": "dataset/targets.safetensors",
     "dataset.json": "dataset/dataset.json",
@@ -28,14 +28,14 @@ PHOTOS = 256
 def unpack_demo(folder: Path | str) -> None:
     """Write the embedded data: `dataset/`, `regions/` and `vectors.safetensors` in `folder`.
 
-    A folder that holds them already stays as it is; one that an interrupted call left is completed.
+    A complete folder is not changed. An incomplete folder of an interrupted call is completed.
 
     Raises:
-        LesaError: the folder holds the regions of another version.
+        LesaError: the folder contains the regions of another version.
     """
     folder = Path(folder)
-    about = json.loads((PACKED / "regions.json").read_text(encoding="utf-8"))
-    with StoreWriter(folder / "regions", about) as writer:
+    manifest = json.loads((PACKED / "regions.json").read_text(encoding="utf-8"))
+    with StoreWriter(folder / "regions", manifest) as writer:
         for name, place in PLACES.items():
             with replacing(folder / place) as temporary:
                 temporary.write_bytes((PACKED / name).read_bytes())
@@ -44,7 +44,7 @@ def unpack_demo(folder: Path | str) -> None:
 
 
 def _unpack_regions(writer: StoreWriter, names: list[str]) -> None:
-    """Write the region codes of the photos that the store does not hold yet; `names` are the codes' photos in order."""
+    """Write the region codes of the photos that are not in the store yet. `names` are all photos, in their order."""
     with np.load(io.BytesIO((PACKED / "regions.npz").read_bytes()), allow_pickle=False) as packed:
         codes_DNR, step = packed["codes"], packed["step"]
     for start in range(writer.rows, len(names), PHOTOS):

@@ -1,7 +1,7 @@
-"""Own photos with own labels (a file as `lesa.annotations` reads it) -> a data set.
+"""Own photos with own labels (in a file that `lesa.annotations` reads) -> a data set.
 
-A label that is not annotated takes part in neither training nor metrics. A photo's split, where the file leaves it out,
-follows from the photo's name (`split_of`).
+Labels that are not annotated are used neither in training nor in metrics. If the file gives no split for a photo, the
+split depends on the photo's name (`split_of`).
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
 
 
 def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, unseen: Path | str) -> Dataset:
-    """Make a data set from a folder of photos and a file of their labels (`lesa.annotations` shows its form).
+    """Make a data set from a folder of photos and a file of their labels (`lesa.annotations` describes the file).
 
-    Rows of photos that are not in the folder are left out and listed in `source["missing_photos"]`. What rows of
-    training photos say about unseen labels stays in the targets; training reads the seen columns only.
+    Rows of photos that are not in the folder are left out, and `source["missing_photos"]` lists these photos. The
+    unseen labels of training photos are kept in the targets; training reads the seen columns only.
 
     Args:
         photos: Folder of the photos.
@@ -31,7 +31,7 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
         unseen: List of the unseen labels.
 
     Raises:
-        LesaError: a file cannot be read, a row is malformed, a label is in neither list, or no photo is there.
+        LesaError: a file cannot be read, a row is malformed, a label is in neither list, or no photo is in the folder.
     """
     photos, labels = Path(photos), Path(labels)
     vocabulary = Vocabulary(unseen=tuple(read_lines(unseen)), seen=tuple(read_lines(seen)))
@@ -56,11 +56,7 @@ def prepare_folder(photos: Path | str, labels: Path | str, seen: Path | str, uns
 
 
 def _check_labels(rows: Sequence[Row], vocabulary: Vocabulary) -> None:
-    """Refuse labels that are neither seen nor unseen: most are misspelled, and would else be lost.
-
-    Raises:
-        LesaError: there is one.
-    """
+    """Refuse labels that are neither seen nor unseen. Most of them are misspelled, and they would be lost."""
     for row in rows:
         if unknown := (row.present | row.absent).difference(vocabulary.names):
             hint = did_you_mean(min(unknown), vocabulary.names)
@@ -68,7 +64,7 @@ def _check_labels(rows: Sequence[Row], vocabulary: Vocabulary) -> None:
 
 
 def _make_split(rows: Sequence[Row], vocabulary: Vocabulary, rest: int) -> Split:
-    """Return the photos of a split and their targets; `rest` is the value of labels that a row does not mention."""
+    """Return the photos of a split and their targets. `rest` is the value of labels that a row does not mention."""
     columns = {label: column for column, label in enumerate(vocabulary.names)}
     shape = len(rows), len(columns)
     written = [(n, columns[label], 1) for n, row in enumerate(rows) for label in row.present]

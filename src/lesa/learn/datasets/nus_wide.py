@@ -2,16 +2,16 @@
 
 The rules:
 
-* `standard`: the unseen labels are the 81 concepts (human labels); the seen ones are the tags that are no concepts (925
-  of 1,000).
-* `clean`: also without the 30 seen labels that are the singular or plural of a concept.
-* `multi-label`: the 81 concepts are the seen labels and nothing is unseen; photos without any of them are left out.
-* Validation is the first 5,000 photos of the training list, train the others; test is the test list.
-* What a photo does not carry is absent.
+* `standard`: the unseen labels are the 81 concepts (human labels). The seen labels are the tags that are not concepts
+  (925 of 1,000).
+* `clean`: as `standard`, but without the 30 seen labels that are the singular or plural of a concept.
+* `multi-label`: the 81 concepts are the seen labels, and no label is unseen. Photos without any label are left out.
+* Validation is the first 5,000 photos of the training list, train the other ones. Test is the test list.
+* All other labels of a photo are absent.
 
-The files are lists (one name per line, CRLF, photos as `actor\\0001_2124494179.jpg`), and 0s and 1s in the order of
-`Imagelist.txt`: 1,000 in a line for the tags (each followed by a tab), one per line in a concept's own file. A copy
-that is not the official one is taken as it is; each count that differs is a sentence of `source["differences"]`.
+The files are lists (one name per line, CRLF, photos as `actor\\0001_2124494179.jpg`), and zeros and ones in the order
+of `Imagelist.txt`: for the tags 1,000 per line (each with a tab behind it), for each concept a file with one per line.
+Other copies than the official one are accepted; `source["differences"]` has one sentence for each different count.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary, are_twins
-from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos
+from lesa.learn.datasets.dataset import Dataset, Split, Targets
 from lesa.learn.datasets.sources import SourceFile, require_files
 
 KINDS = ("standard", "clean", "multi-label")
@@ -53,41 +53,36 @@ OFFICIAL = {
     "tags that are no concepts": 925,
     "concepts that are no tags": 6,
 }
-# Lines of the tags' file that are turned into an array at once.
+# Number of lines of the tags' file that become one array.
 BLOCK = 1024
 ONE = ord("1")
 
 Names = dict[str, str]
 """The names of a list, in order -> `file:line`, for messages."""
 Present = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows (photos, in the order of `Imagelist.txt`) and columns (of the vocabulary) of labels that are present."""
+"""Rows (photos, in the order of `Imagelist.txt`) and columns (of the vocabulary) of the present labels."""
 
 
 class Lists(NamedTuple):
-    """The five lists, no name twice in any."""
+    """The five lists. No list contains a name twice."""
 
     photos: Names
     train: Names
     test: Names
     concepts: Names
     tags: Names
-    """Empty where the tags play no part."""
+    """Empty if the tags are not used."""
 
 
-def prepare_nus_wide(
-    root: Path | str, kind: str = "standard", photos: Path | str | None = None, keep_missing: bool = False
-) -> Dataset:
-    """Make a data set from NUS-WIDE's official files by the rules in this module's first lines.
+def prepare_nus_wide(root: Path | str, kind: str = "standard") -> Dataset:
+    """Make a data set from NUS-WIDE's official files by the rules at the top of this module.
 
     Args:
-        root: The folder that the official archives were unpacked in.
+        root: The folder into which the official archives were unpacked.
         kind: `standard`, `clean` or `multi-label` (which needs no tags).
-        photos: The folder of the photos, as `actor/0001_2124494179.jpg` or as `0001_2124494179.jpg`. Those that are not
-            there are listed in `source["missing_photos"]`. None: no photo is looked for.
-        keep_missing: Keep the photos that are not there, instead of leaving them out.
 
     Raises:
-        LesaError: a file is missing, it is unclear which photo a label belongs to, or none of the photos is there.
+        LesaError: a file is missing, or it is unclear which photo a label belongs to.
     """
     if kind not in KINDS:
         raise LesaError(f"NUS-WIDE is not prepared as {kind!r}; {did_you_mean(kind, KINDS)}")
@@ -112,18 +107,16 @@ def prepare_nus_wide(
         "sha256": {path.relative_to(root).as_posix(): sha256(path) for path in texts},
     }
     dataset = Dataset("nus-wide" if kind == "standard" else f"nus-wide-{kind}", vocabulary, splits, source)
-    if kind == "multi-label":
-        dataset = _without_unlabelled(dataset)
-    return dataset if photos is None else match_photos(dataset, photos, _photo_forms, keep_missing)
+    return _without_unlabelled(dataset) if kind == "multi-label" else dataset
 
 
-def _photo_forms(name: str) -> tuple[str, str]:
-    """Return the two paths that a photo circulates under: in the folder of its query, and in one folder with all."""
-    return name, PurePosixPath(name).name
+def photo_forms(name: str) -> list[str]:
+    """Return the two paths that a photo may have: in the folder of its query, and in one folder with all photos."""
+    return [name, PurePosixPath(name).name]
 
 
 def _find_twins(lists: Lists) -> list[str]:
-    """Return the tags that are no concept but the singular or the plural of one."""
+    """Return the tags that are not a concept but the singular or plural of one."""
     return [
         tag
         for tag in lists.tags
@@ -132,7 +125,7 @@ def _find_twins(lists: Lists) -> list[str]:
 
 
 def _make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
-    """Return the labels: without tags the concepts are seen, with tags unseen, and the tags that remain are seen."""
+    """Return the labels. Without tags the concepts are seen; with tags they are unseen, and the other tags are seen."""
     concepts = tuple(lists.concepts)
     if not lists.tags:
         return Vocabulary(unseen=(), seen=concepts)
@@ -140,11 +133,11 @@ def _make_vocabulary(lists: Lists, left_out: list[str]) -> Vocabulary:
     return Vocabulary(unseen=concepts, seen=seen)
 
 
-# ---- lists
+# lists
 
 
 def _read_lists(paths: dict[SourceFile, Path]) -> Lists:
-    """Read the lists, and refuse photos whose labels or split would be unclear.
+    """Read the lists, and refuse photos with unclear labels or an unclear split.
 
     Raises:
         LesaError: a name appears twice, or a photo of a split is not in the list of photos or is in both splits.
@@ -164,10 +157,10 @@ def _read_lists(paths: dict[SourceFile, Path]) -> Lists:
 
 
 def _read_names(path: Path) -> Names:
-    """Read a list of names; in those of photos backslashes become slashes.
+    """Read a list of names. Backslashes become slashes.
 
     Raises:
-        LesaError: the file is not text, it holds no name, or a name appears twice.
+        LesaError: the file is not text, it contains no name, or a name appears twice.
     """
     names: Names = {}
     for where, line in numbered_lines(path):
@@ -186,7 +179,8 @@ def read_photos(path: Path) -> Names:
     """Read a list of photos.
 
     Raises:
-        LesaError: as in `_read_names`, or a photo is not a path inside the folder of the photos.
+        LesaError: the file is not text, it contains no photo, a photo appears twice, or it is not a path inside the
+            folder of the photos.
     """
     photos = _read_names(path)
     for name, where in photos.items():
@@ -195,11 +189,11 @@ def read_photos(path: Path) -> Names:
     return photos
 
 
-# ---- zeros and ones
+# zeros and ones
 
 
 def _read_digits(text: bytes, count: int) -> bytes | None:
-    """Return `count` zeros and ones as they stand, without the blanks between them; None if the text is another."""
+    """Return the `count` zeros and ones of a text, without the blanks between them; None for any other text."""
     cells = text.split()
     digits = b"".join(cells)
     if len(cells) != count or len(digits) != count or digits.translate(None, b"01"):
@@ -208,10 +202,10 @@ def _read_digits(text: bytes, count: int) -> bytes | None:
 
 
 def _read_concepts(paths: list[Path], photos: int) -> Present:
-    """Read the concepts' files: the column of a concept is its place in the list.
+    """Read the files of the concepts. The column of a concept is its place in the list.
 
     Raises:
-        LesaError: a file does not hold a 0 or a 1 for each photo.
+        LesaError: a file does not contain a 0 or a 1 for each photo.
     """
     rows = []
     for path in paths:
@@ -223,7 +217,7 @@ def _read_concepts(paths: list[Path], photos: int) -> Present:
 
 
 def _wrong_labels(path: Path, photos: int) -> str:
-    """Return the message that says what is wrong with a concept's file."""
+    """Return the message that names the error in a concept's file."""
     lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         if line.split() not in ([b"0"], [b"1"], []):
@@ -235,10 +229,10 @@ def _wrong_labels(path: Path, photos: int) -> str:
 
 
 def _read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
-    """Read the tags that are labels from the file of all tags, in blocks: it has half a gigabyte.
+    """Read the tags that are labels from the file of all tags. It has half a gigabyte, so it is read in blocks.
 
     Raises:
-        LesaError: a line does not hold a 0 or a 1 for each tag, or there is not a line for each photo.
+        LesaError: a line does not contain a 0 or a 1 for each tag, or the number of lines is not the number of photos.
     """
     seen = frozenset(vocabulary.seen)
     kept = np.array([column for column, tag in enumerate(lists.tags) if tag in seen], dtype=np.int64)
@@ -261,10 +255,10 @@ def _read_tags(path: Path, lists: Lists, vocabulary: Vocabulary) -> Present:
 
 
 def _read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
-    """Return a photo's zeros and ones.
+    """Return the zeros and ones of a photo.
 
     Raises:
-        LesaError: they are not as many as the tags, or something else.
+        LesaError: their number is not that of the tags, or the line contains anything else.
     """
     digits = _read_digits(line, tags)
     if digits is None:
@@ -278,11 +272,11 @@ def _read_tag_line(line: bytes, tags: int, path: Path, number: int) -> bytes:
     return digits
 
 
-# ---- splits
+# splits
 
 
 def _make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) -> dict[str, Split]:
-    """Return the three splits; where a copy is small, half of its training photos are for validation at most."""
+    """Return the three splits. In a small copy, at most half of the training photos are for validation."""
     rows, columns = (np.concatenate(parts) for parts in zip(*present, strict=True))
     shape = len(lists.photos), len(vocabulary.names)
     targets = Targets.from_entries(rows, columns, np.ones(len(rows), dtype=np.int8), shape, rest=-1)
@@ -297,7 +291,7 @@ def _make_splits(lists: Lists, present: list[Present], vocabulary: Vocabulary) -
 
 
 def _without_unlabelled(dataset: Dataset) -> Dataset:
-    """Return the data set without the photos that carry no label; their number is in `source`."""
+    """Return the data set without the photos that have no present label. `source` has their number."""
     empty = {
         name: [split.photos[row] for row in np.flatnonzero(np.diff(split.targets.entries.indptr) == 0)]
         for name, split in dataset.splits.items()
@@ -308,7 +302,7 @@ def _without_unlabelled(dataset: Dataset) -> Dataset:
 
 
 def _differences(lists: Lists, splits: dict[str, Split]) -> list[str]:
-    """Return a sentence for each count that is not the official one."""
+    """Return one sentence for each count that differs from the official count."""
     found = {
         "photos": len(lists.photos),
         "training photos": len(lists.train),

@@ -1,19 +1,22 @@
-"""Open Images V4 (2018_04), image labels that people verified -> a data set.
+"""The image labels of Open Images V4 (2018_04) that people verified -> a data set.
 
 The rules (7,186 seen labels, 400 unseen ones, as in the paper):
 
-* Seen labels are those of `classes-trainable.txt`, in its order. Unseen labels are the 400 with the most annotated test
-  photos among the labels that are annotated in the test set and are not trainable; ties go by MID. Where the authors'
-  `top_400_unseen.csv` lies with the files, it decides: row numbers, from 0, in their list of those labels. That list is
-  published as a pickle only, which is not read: the labels are taken by MID, else as described, and the row numbers
-  are used if they then list labels by falling count, which a wrong order would hardly do.
-* Confidence 1 is present (+1), 0 is absent (-1), a label without a line is not annotated (0). Lines that say the same
-  are one annotation. Where a photo's lines contradict each other, present wins: somebody saw it, and unlike the
-  authors' script, where the last line wins, it does not depend on the order of the lines.
-* A split's photos are those of its official image list; without one, those with an annotation of the vocabulary.
-* A label is named by `class-descriptions.csv`. Where labels share a description each is named `Bat (/m/01h44)`.
+* Seen labels are those of `classes-trainable.txt`, in its order. Candidates for unseen labels are the labels that are
+  annotated in the test set and are not trainable. The 400 candidates with the most annotated test photos are the unseen
+  labels; equal counts are ordered by MID.
+* If the authors' `top_400_unseen.csv` is among the files, it decides. It contains row numbers, from 0, in the authors'
+  list of the candidates. That list is published only as a pickle, which is not read. Instead, the candidates are taken
+  in the order of their MIDs, and then in the order of `class-descriptions.csv`. The first order in which the row
+  numbers list labels by falling count is used; a wrong order would hardly do so.
+* Confidence 1 is present (+1), 0 is absent (-1). A label without a line is not annotated (0). Equal lines are one
+  annotation. If two lines contradict each other, the label is present: somebody saw it, and the result does not depend
+  on the order of the lines. In the authors' script the last line wins.
+* The photos of a split are those of its official image list. Without the list, they are the photos with an annotation
+  of a label in the vocabulary.
+* `class-descriptions.csv` names the labels. Labels with the same description have names such as `Bat (/m/01h44)`.
 
-The training file has 28 million lines: it is read once, in chunks, and kept as arrays in a work folder.
+The training file has 28 million lines. It is read once, in chunks, and kept as arrays in a work folder.
 """
 
 import csv
@@ -28,7 +31,7 @@ from lesa.annotations import SPLITS
 from lesa.errors import LesaError
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary
-from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos
+from lesa.learn.datasets.dataset import Dataset, Split, Targets
 from lesa.learn.datasets.open_images_files import Annotations, Parser, parse_annotations, parse_image_list, read_large
 from lesa.learn.datasets.sources import SourceFile, require_files
 
@@ -41,9 +44,9 @@ OFFICIAL_LINES = {"train": 27_894_289, "validation": 551_390, "test": 1_667_399}
 
 
 def _source_file(path: str, *later: str) -> SourceFile:
-    """Return a file of the distribution: its path below the official address, and those of the later versions.
+    """Return an official file: its path below the official address, and its paths in later versions.
 
-    Each is also found without its version's folder, and by its bare name.
+    Each file is also found without the folder of its version, and by its name alone.
     """
     paths = [path, *later]
     shorter = [part for full in paths for part in (full.partition("/")[2], full.rpartition("/")[2])]
@@ -81,7 +84,7 @@ TRAINABLE = _source_file(
     "v7/oidv7-classes-trainable.txt",
 )
 FILES = (*ANNOTATIONS.values(), DESCRIPTIONS, TRAINABLE)
-"""The files without which nothing can be prepared."""
+"""The required files."""
 
 IMAGE_LISTS = {
     "train": _source_file(
@@ -91,34 +94,30 @@ IMAGE_LISTS = {
     "validation": _source_file("2018_04/validation/validation-images-with-rotation.csv"),
     "test": _source_file("2018_04/test/test-images-with-rotation.csv"),
 }
-"""The official image lists, used where they are present."""
+"""The official image lists; used if they exist."""
 
 TOP_UNSEEN = SourceFile(
     "2018_04/top_400_unseen.csv",
     "https://github.com/akshitac8/BiAM, datasets/OpenImages/2018_04; the authors' own list",
     ("top_400_unseen.csv",),
 )
-"""The authors' choice of the unseen labels, used where it is present."""
+"""The authors' choice of the unseen labels; used if it exists."""
 
 
 def prepare_open_images(
     root: Path | str,
     work: Path | str,
-    photos: Path | str | None = None,
-    keep_missing: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
-    """Make a data set of Open Images' official files by the rules in this module's first lines.
+    """Make a data set from Open Images' official files by the rules at the top of this module.
 
-    Each large file, once read, is kept in `work` and not read again until its size or time changes: an interrupted call
-    goes on with the next file. Later versions' file names are accepted; `source["differences"]` says what differs.
+    The content of each large file is kept in `work`, and the file is not read again until its size or time changes. So
+    after an interruption the next call continues with the next file. File names of later versions are accepted;
+    `source["differences"]` names the differences.
 
     Args:
-        root: Folder of the official files, below `2018_04/` as distributed or without it.
+        root: Folder of the official files, with or without the official `2018_04/`.
         work: Folder for the arrays that were read, about 0.3 GB.
-        photos: Folder of the photos, as `train/<id>.jpg`, `train_0/<id>.jpg` (as archived) or `<id>.jpg`; None: the
-            photos are not looked for.
-        keep_missing: Keep photos that are not in the folder.
         progress: Called with the bytes read and the bytes of all large files.
 
     Raises:
@@ -155,14 +154,13 @@ def prepare_open_images(
         ],
     }
     vocabulary = Vocabulary(unseen=tuple(names[: len(unseen)]), seen=tuple(names[len(unseen) :]))
-    dataset = Dataset("open-images", vocabulary, splits, source)
-    return dataset if photos is None else match_photos(dataset, photos, photo_forms, keep_missing)
+    return Dataset("open-images", vocabulary, splits, source)
 
 
 def photo_forms(name: str) -> list[str]:
-    """Return the paths that a photo `train/<id>.jpg` circulates under: plain, as archived, and as tools lay it out.
+    """Return the paths that a photo `train/<id>.jpg` may have: plain, as in the archives, and as tools write it.
 
-    The archive `train_0.tar.gz` holds the photos whose ids start with 0.
+    The archive `train_0.tar.gz` contains the photos whose ids start with 0.
     """
     split, file = name.split("/")
     part = f"{split}_{file[0]}"
@@ -170,7 +168,7 @@ def photo_forms(name: str) -> list[str]:
 
 
 def read_descriptions(path: Path) -> dict[str, str]:
-    """Read each label's description by its MID; the later versions' header is not a label.
+    """Read the descriptions of the labels by MID. Later versions have a header, which is left out.
 
     Raises:
         LesaError: a line is not `MID,description`, or a MID appears twice.
@@ -192,10 +190,10 @@ def read_descriptions(path: Path) -> dict[str, str]:
 
 
 def read_mids(path: Path) -> list[str]:
-    """Read a list of labels, one MID a line.
+    """Read a list of labels, one MID per line.
 
     Raises:
-        LesaError: a line is no MID, such as `/m/0bt9lr`.
+        LesaError: a line is not a MID such as `/m/0bt9lr`.
     """
     mids = []
     for where, line in numbered_lines(path):
@@ -206,7 +204,7 @@ def read_mids(path: Path) -> list[str]:
 
 
 def _other_labels(test: Annotations, trainable: list[str]) -> dict[str, int]:
-    """Return the labels that are annotated in the test set and are not trainable, with their annotated photos."""
+    """Return the labels that are annotated in the test set and are not trainable -> number of annotated photos."""
     seen = set(trainable)
     return {mid: count for mid, count in test.photos_by_label().items() if mid not in seen}
 
@@ -214,7 +212,7 @@ def _other_labels(test: Annotations, trainable: list[str]) -> dict[str, int]:
 def _choose_unseen(
     others: dict[str, int], descriptions: Iterable[str], top_file: Path | None
 ) -> tuple[list[str], list[str]]:
-    """Return the unseen labels' MIDs, and remarks on how they were chosen."""
+    """Return the MIDs of the unseen labels, and remarks on the choice."""
     ruled = sorted(others, key=lambda mid: (-others[mid], mid))[:UNSEEN]
     if top_file is None:
         return ruled, []
@@ -224,7 +222,7 @@ def _choose_unseen(
         counts = [others[mid] for mid in chosen]
         if len(chosen) == len(rows) and counts == sorted(counts, reverse=True):
             return chosen, []
-    remark = f"{top_file.name} was not used, the rule was: its row numbers do not list this test set's labels by count"
+    remark = f"{top_file.name} was not used: its row numbers do not list the labels of this test set by count"
     return ruled, [remark]
 
 
@@ -244,20 +242,20 @@ def _read_row_numbers(path: Path) -> list[int]:
 
 
 def _label_names(mids: Sequence[str], descriptions: dict[str, str]) -> list[str]:
-    """Return the labels' names: their descriptions, with the MID where they share one; the MID where there is none."""
+    """Return the names of the labels: the description, with the MID if others share it; the MID if there is none."""
     plain = [descriptions.get(mid) or mid for mid in mids]
     sharing = Counter(plain)
     return [f"{name} ({mid})" if sharing[name] > 1 else name for name, mid in zip(plain, mids, strict=True)]
 
 
 def are_among(numbers: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each number is in an ascending list: what np.isin does, ten times faster by using the order."""
+    """Tell which numbers are in an ascending list: as np.isin, but ten times faster because of the order."""
     places = np.searchsorted(ascending, numbers, side="right")
     return (places > 0) & (ascending[places - 1] == numbers) if len(ascending) else np.zeros(len(numbers), np.bool_)
 
 
 def _make_split(name: str, table: Annotations, mids: Sequence[str], listed: NDArray[np.uint64] | None) -> Split:
-    """Return a split of the listed photos; without a list, of those with an annotation of a label among `mids`."""
+    """Return a split of the listed photos; without a list, of the photos with an annotation of a label in `mids`."""
     column_of = {mid: column for column, mid in enumerate(mids)}
     columns = np.array([column_of.get(mid, -1) for mid in table.mids], np.int32)[table.labels]
     kept = columns >= 0
@@ -277,7 +275,7 @@ def _make_split(name: str, table: Annotations, mids: Sequence[str], listed: NDAr
 def _count_remarks(
     descriptions: dict[str, str], trainable: list[str], others: dict[str, int], unseen: list[str]
 ) -> list[str]:
-    """Say which counts of labels are not those of 2018_04, a sentence each."""
+    """Return one sentence for each count of labels that differs from 2018_04."""
     remarks = [
         f"there are {found:,} {what}, officially {official:,}"
         for what, found, official in (
@@ -298,7 +296,7 @@ def _count_remarks(
 def _split_remarks(
     splits: dict[str, Split], tables: dict[str, Annotations], listed: dict[str, NDArray[np.uint64]]
 ) -> list[str]:
-    """Say which counts of photos and lines are not those of 2018_04 and what was left out, a sentence each."""
+    """Return one sentence for each count of photos or lines that differs from 2018_04, and for what was left out."""
     remarks = []
     for name, split in splits.items():
         table, photos = tables[name], len(split.photos)

@@ -1,4 +1,4 @@
-"""Open Images' large CSV files, read once in chunks and kept as arrays."""
+"""The large CSV files of Open Images, read once in chunks and kept as arrays."""
 
 import csv
 import io
@@ -18,9 +18,10 @@ from lesa.errors import LesaError
 from lesa.files import replacing, sha256
 
 Tensors = dict[str, NDArray[Any]]
-About = dict[str, Any]
-Parser = Callable[[Path, Callable[[int], None]], tuple[Tensors, About]]
-FORMAT = "lesa-open-images-1"
+Counts = dict[str, Any]
+"""Values of a file that are not arrays, such as its number of lines."""
+Parser = Callable[[Path, Callable[[int], None]], tuple[Tensors, Counts]]
+FORMAT = "lesa-open-images-2"
 COLUMNS = ["ImageID", "Source", "LabelName", "Confidence"]
 
 
@@ -31,7 +32,7 @@ CHUNK = 20_000
 
 @dataclass(frozen=True)
 class Annotations:
-    """The annotations of one split, each place once."""
+    """The annotations of one split. Each pair of photo and label appears once."""
 
     images: NDArray[np.uint64]
     """The numbers of the annotated photos (their names are 16 hexadecimal digits), ascending."""
@@ -42,26 +43,26 @@ class Annotations:
     present: NDArray[np.bool_]
     mids: list[str]
     lines: int
-    """How many lines the file has ..."""
+    """Number of lines in the file."""
     repeated: int
-    """... and how many of them say what another line says ..."""
+    """Number of lines that repeat another line."""
     contradictory: int
-    """... or say absent where another line says present."""
+    """Number of lines with "absent" where another line has "present"."""
     sha256: str
 
     def line_counts(self) -> dict[str, int]:
-        """Return what became of the file's lines."""
+        """Return the numbers of lines by their use."""
         return {"lines": self.lines, "repeated": self.repeated, "contradictory": self.contradictory}
 
     def photos_by_label(self) -> dict[str, int]:
-        """Return on how many photos each label is annotated, as present or as absent."""
+        """Return the number of photos on which each label is annotated, as present or as absent."""
         return dict(zip(self.mids, np.bincount(self.labels, minlength=len(self.mids)).tolist(), strict=True))
 
 
 def read_large(
     parsers: dict[Path, Parser], work: Path, progress: Callable[[int, int], None]
 ) -> dict[Path, dict[str, Any]]:
-    """Read each file by its parser, or from what is kept of it; `progress` hears the bytes done and in all."""
+    """Read each file with its parser, or its kept arrays. `progress` gets the bytes done and the bytes of all files."""
     sizes = [path.stat().st_size for path in parsers]
     large: dict[Path, dict[str, Any]] = {}
 
@@ -75,7 +76,7 @@ def read_large(
 
 
 def _kept_or_parsed(path: Path, work: Path, parse: Parser, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Return what `parse` makes of a file; it is kept in `work`, and good as long as the file's size and time are."""
+    """Return the result of `parse` for a file. It is kept in `work` and used until the file's size or time changes."""
     kept = work / f"{path.name}.safetensors"
     key = f"{FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
     try:
@@ -83,21 +84,21 @@ def _kept_or_parsed(path: Path, work: Path, parse: Parser, progress: Callable[[i
             metadata = file.metadata() or {}
             if metadata.get("key") == key:
                 names = file.keys()
-                return {**json.loads(metadata["about"]), **{name: file.get_tensor(name) for name in names}}
+                return {**json.loads(metadata["counts"]), **{name: file.get_tensor(name) for name in names}}
     except (OSError, SafetensorError):
-        pass  # Not there, or not whole: read the official file.
-    tensors, about = parse(path, progress)
-    about["sha256"] = sha256(path)
+        pass  # It does not exist or is not complete: read the official file.
+    tensors, counts = parse(path, progress)
+    counts["sha256"] = sha256(path)
     with replacing(kept) as temporary:
-        temporary.write_bytes(save(tensors, {"key": key, "about": json.dumps(about)}))
-    return {**about, **tensors}
+        temporary.write_bytes(save(tensors, {"key": key, "counts": json.dumps(counts)}))
+    return {**counts, **tensors}
 
 
-def parse_annotations(path: Path, progress: Callable[[int], None]) -> tuple[Tensors, About]:
-    """Read the annotations of a file, each place once.
+def parse_annotations(path: Path, progress: Callable[[int], None]) -> tuple[Tensors, Counts]:
+    """Read the annotations of a file. Each pair of photo and label appears once.
 
     Raises:
-        LesaError: a line is not `ImageID,Source,LabelName,Confidence`, with 16 hexadecimal digits and 0 or 1.
+        LesaError: a line is not `ImageID,Source,LabelName,Confidence` (16 hexadecimal digits; confidence 0 or 1).
     """
     codes: dict[str, int] = {}
     parts = [(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.bool_))]
@@ -112,16 +113,16 @@ def parse_annotations(path: Path, progress: Callable[[int], None]) -> tuple[Tens
     lines = sum(len(part[0]) for part in parts)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     parts.clear()
-    tensors, about = _merged(columns[0], columns[1], columns[2], len(codes))
-    return tensors, {"mids": list(codes), "lines": lines, **about}
+    tensors, counts = _merged(columns[0], columns[1], columns[2], len(codes))
+    return tensors, {"mids": list(codes), "lines": lines, **counts}
 
 
 def _merged(
     images: NDArray[np.uint64], labels: NDArray[np.int32], present: NDArray[np.bool_], label_count: int
-) -> tuple[Tensors, About]:
-    """Merge the lines that speak of one photo and label, and count them.
+) -> tuple[Tensors, Counts]:
+    """Merge the lines of one photo and label, and count them.
 
-    Photo, label and value of a line make one sortable number: what is equal then lies together, present last.
+    Photo, label and value of a line become one number. After sorting, equal lines are neighbours and "present" is last.
     """
     distinct, photos = np.unique(images, return_inverse=True)
     lines = (photos * label_count + labels) * 2 + present
@@ -130,15 +131,15 @@ def _merged(
     says_new = np.diff(lines, append=-1) != 0
     lines = lines[says_new]
     is_last = np.diff(lines >> 1, append=-1) != 0
-    about = {"repeated": int((~says_new).sum()), "contradictory": int((~is_last).sum())}
+    counts = {"repeated": int((~says_new).sum()), "contradictory": int((~is_last).sum())}
     lines = lines[is_last]
     places, codes = np.divmod(lines >> 1, max(label_count, 1))
     tensors = {"images": distinct, "photos": places.astype(np.int32), "labels": codes.astype(np.int32)}
-    return {**tensors, "present": (lines & 1).astype(np.bool_)}, about
+    return {**tensors, "present": (lines & 1).astype(np.bool_)}, counts
 
 
-def parse_image_list(path: Path, progress: Callable[[int], None]) -> tuple[Tensors, About]:
-    """Read the photos' numbers of an image list, ascending.
+def parse_image_list(path: Path, progress: Callable[[int], None]) -> tuple[Tensors, Counts]:
+    """Read the numbers of the photos in an image list, in ascending order.
 
     Raises:
         LesaError: a line does not start with 16 hexadecimal digits.
@@ -153,10 +154,10 @@ def parse_image_list(path: Path, progress: Callable[[int], None]) -> tuple[Tenso
 
 
 def _image_numbers(names: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the photos' names of 16 hexadecimal digits as numbers.
+    """Return the names of photos, 16 hexadecimal digits each, as numbers.
 
     Raises:
-        ValueError: a name is none.
+        ValueError: a name is not such a number.
     """
     numbers = np.frombuffer(bytes.fromhex("".join(names)), ">u8")
     if len(numbers) != len(names) or any(len(name) != 16 for name in names):
@@ -165,7 +166,7 @@ def _image_numbers(names: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def chunks(path: Path, header: list[str], progress: Callable[[int], None]) -> Iterator[list[list[str]]]:
-    """Yield the rows of a CSV file, many at a time, without empty ones; `progress` hears how many bytes are read.
+    """Yield the rows of a CSV file, many at a time, without empty ones. `progress` gets the number of bytes read.
 
     Raises:
         LesaError: the file is not CSV text, or its first line does not start with `header`.
@@ -186,7 +187,7 @@ def chunks(path: Path, header: list[str], progress: Callable[[int], None]) -> It
 
 
 def _malformed(path: Path, header: list[str] = COLUMNS) -> LesaError:
-    """Return the error that names the first malformed line of a file that has one."""
+    """Return the error that names the first malformed line of a file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         next(reader)
@@ -202,7 +203,6 @@ def _malformed(path: Path, header: list[str] = COLUMNS) -> LesaError:
 
 
 def _is_well_formed(row: list[str], header: list[str]) -> bool:
-    """Whether a row of a large file can be read."""
     try:
         _image_numbers(row[:1])
     except ValueError:

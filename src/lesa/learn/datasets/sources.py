@@ -1,4 +1,4 @@
-"""The files that an official data set is distributed as: where each lies below a root, or where to get it."""
+"""The official files of a data set: the path of each below a root, and where to get it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from lesa.errors import LesaError
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file, or a folder, of an official distribution."""
+    """A file or a folder of an official distribution."""
 
     name: str
-    """Its path below the data set's root, as distributed (`ImageList/ImageList.txt`)."""
+    """Its official path below the root of the data set (`ImageList/ImageList.txt`)."""
     distributed: str
-    """Where people get it: the archive and the page, in a few words."""
+    """Where to get it: the archive and the page, in a few words."""
     aliases: tuple[str, ...] = ()
-    """Other paths that it circulates under, such as those of later versions."""
+    """Other paths that it may have, such as those of later versions."""
 
     def find(self, root: Path) -> Path | None:
-        """Return the first of its paths that there is below `root`."""
+        """Return the first of its paths that exists below `root`; None if there is none."""
         return next((root / name for name in (self.name, *self.aliases) if (root / name).exists()), None)
 
 
@@ -32,9 +32,9 @@ def require_files(root: Path, files: Sequence[SourceFile]) -> list[Path]:
     """Return the path of each file below `root`, in order.
 
     Raises:
-        LesaError: some are missing; it names each of them and where it is distributed.
+        LesaError: some are missing. The message names each of them and where to get it.
     """
     if missing := missing_files(root, files):
         listed = "".join(f"\n  {file.name}  ({file.distributed})" for file in missing)
-        raise LesaError(f"{root} lacks {len(missing)} of {len(files)} files; put them there as distributed:{listed}")
+        raise LesaError(f"{root} lacks {len(missing)} of {len(files)} files; put them there with these paths:{listed}")
     return [path for file in files if (path := file.find(root))]

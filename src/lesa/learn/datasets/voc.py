@@ -1,11 +1,12 @@
-"""Pascal VOC 2007 or 2012, from its annotations in XML -> a data set of its 20 labels.
+"""The XML annotations of Pascal VOC 2007 or 2012 -> a data set of its 20 labels.
 
 Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge" (IJCV 2010). The rules:
 
-* A label is present in a photo if an object of it is not marked as difficult, absent if there is no object of it, and
-  not annotated (0) if all objects of it are difficult: the official evaluation ignores such photos for that label.
-* Splits are the official lists: train, val as validation, test. Where the test list or its annotations are not public
-  (2012), val is the test split, and validation is the 5 % of train that `split_of` gives it, by name.
+* A label is present in a photo if it has an object there that is not marked as difficult. It is absent if it has no
+  object there. If all its objects are difficult, it is not annotated (0): the official evaluation ignores such photos
+  for that label.
+* Splits are the official lists: train, val as validation, test. If the test list or its annotations are not public
+  (2012), val is the test split, and validation is the 5 % of train that `split_of` chooses by name.
 * No photo of training or validation shows an unseen object, difficult or not: such photos are left out.
 """
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from lesa.errors import LesaError, did_you_mean
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary
-from lesa.learn.datasets.dataset import Dataset, Split, Targets, match_photos, split_of
+from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
 from lesa.learn.datasets.sources import SourceFile, require_files
 
 LABELS = (
@@ -42,25 +43,21 @@ PHOTOS = {
     "2007": {"train": 2_501, "val": 2_510, "test": 4_952},
     "2012": {"train": 5_717, "val": 5_823},
 }
-"""Official numbers of photos of each list."""
+"""Official numbers of photos in each list."""
 
 Objects = dict[str, bool]
-"""The labels of which a photo shows objects: label -> whether one of them is not difficult."""
+"""The labels of the objects in a photo: label -> whether one of its objects is not difficult."""
 
 
-def prepare_voc(
-    root: Path | str, unseen: tuple[str, ...] = (), photos: Path | str | None = None, keep_missing: bool = False
-) -> Dataset:
-    """Make a data set from Pascal VOC by the rules in this module's first lines.
+def prepare_voc(root: Path | str, unseen: tuple[str, ...] = ()) -> Dataset:
+    """Make a data set from Pascal VOC by the rules at the top of this module.
 
     Args:
         root: The folder of one year, such as `VOCdevkit/VOC2007`.
-        unseen: Labels that are to be unseen, in the order of their columns; the others are seen.
-        photos: The folder of the photos (`JPEGImages`); no photo is looked for if None.
-        keep_missing: Keep photos that are not in that folder.
+        unseen: The unseen labels, in the order of their columns. All other labels are seen.
 
     Raises:
-        LesaError: a file is missing or malformed, a label is none of the 20, or none of the photos is there.
+        LesaError: a file is missing or malformed, or a label is not one of the 20.
     """
     root = Path(root)
     for label in unseen:
@@ -76,7 +73,7 @@ def prepare_voc(
         split: [name for name in names if split == "test" or objects_of[name].keys().isdisjoint(unseen)]
         for split, names in _make_splits(lists).items()
     }
-    dataset = Dataset(
+    return Dataset(
         name=f"voc-{_year_of(lists)}",
         vocabulary=vocabulary,
         splits={split: _make_split(names, objects_of, vocabulary) for split, names in kept.items()},
@@ -91,16 +88,18 @@ def prepare_voc(
             "differences": remarks + _differences(lists),
         },
     )
-    if photos is None:
-        return dataset
-    return match_photos(dataset, photos, lambda name: [name, f"JPEGImages/{name}"], keep_missing)
+
+
+def photo_forms(name: str) -> list[str]:
+    """Return the two paths that a photo may have: in the folder of the photos, and in the folder above it."""
+    return [name, f"JPEGImages/{name}"]
 
 
 def _read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Read the official lists: the photos of `train`, `val` and, if it is there with its annotations, `test`.
+    """Read the official lists: the photos of `train`, `val` and, if it has its annotations, `test`.
 
     Returns:
-        The lists, and a sentence for a test list that cannot be used.
+        The lists, and a sentence if there is no test list that can be used.
 
     Raises:
         LesaError: a file is missing or malformed, or a photo is in two lists.
@@ -122,7 +121,7 @@ def _read_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _read_list(path: Path) -> list[str]:
-    """Read the names (without ending) of an image set.
+    """Read the names, without suffix, of an image set.
 
     Raises:
         LesaError: the file cannot be read, or a line is not one name.
@@ -136,12 +135,12 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _year_of(lists: dict[str, list[str]]) -> str:
-    """Return the year: the photos of 2012 are named as `2008_000001`, those of 2007 as `000005`."""
+    """Return the year. The photos of 2012 have names such as `2008_000001`, those of 2007 such as `000005`."""
     return "2012" if any("_" in name for name in lists["train"]) else "2007"
 
 
 def _make_splits(lists: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the names of each split; see this module's first lines."""
+    """Return the photos of each split by the rules at the top of this module."""
     if "test" in lists:
         return {"train": lists["train"], "validation": lists["val"], "test": lists["test"]}
     validation = [name for name in lists["train"] if split_of(f"{name}.jpg") == "validation"]
@@ -162,22 +161,22 @@ def _read_annotations(folder: Path, names: list[str]) -> dict[str, bytes]:
 
 
 class PlainTree(ElementTree.TreeBuilder):
-    """Builds a tree of a document that declares no entities: those could grow without bounds, or name other files."""
+    """Builds the tree of a document without own entities, which could become very large or read other files."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        """Refuse a document type, without which no entity can be declared.
+        """Refuse a document type: without one, no entity can be declared.
 
         Raises:
             LesaError: always.
         """
-        raise LesaError("it declares a document type, which annotations never do and which could do harm")
+        raise LesaError("it declares a document type; annotations have none, and it could do harm")
 
 
 def _parse_objects(text: bytes, path: Path) -> Objects:
     """Return the objects of an annotation.
 
     Raises:
-        LesaError: the XML is malformed or unsafe, or an object's name is none of the 20 labels.
+        LesaError: the XML is malformed or unsafe, or the name of an object is not one of the 20 labels.
     """
     try:
         annotation = ElementTree.fromstring(text, ElementTree.XMLParser(target=PlainTree()))
@@ -195,7 +194,7 @@ def _parse_objects(text: bytes, path: Path) -> Objects:
 
 
 def _make_split(names: list[str], objects_of: dict[str, Objects], vocabulary: Vocabulary) -> Split:
-    """Return a split: +1, or 0 where all objects are difficult, or -1 where there is none."""
+    """Return a split: +1, or 0 if all objects are difficult, or -1 if there is no object."""
     columns = {label: column for column, label in enumerate(vocabulary.names)}
     targets_NC: NDArray[np.int8] = np.full((len(names), len(columns)), -1, dtype=np.int8)
     for row, name in enumerate(names):
@@ -207,7 +206,7 @@ def _make_split(names: list[str], objects_of: dict[str, Objects], vocabulary: Vo
 
 
 def _differences(lists: dict[str, list[str]]) -> list[str]:
-    """Return a sentence for every count that is not the official one."""
+    """Return one sentence for each count that differs from the official count."""
     year = _year_of(lists)
     found = {part: len(lists.get(part, ())) for part in PHOTOS[year]}
     return [

@@ -8,7 +8,7 @@ from lesa.learn.experiments.comparison import Comparison, Method
 from lesa.learn.recipe import make_recipe, merge, read_toml
 
 REFERENCE = "as it is"
-# What is changed -> the keys of the recipe that change.
+# Name of a variation -> the keys of the recipe that it changes.
 ATTENTIONS: dict[str, dict[str, Any]] = {f"M = {m}": {"model": {"attentions": m}} for m in (1, 2, 5, 10, 20)}
 MODEL: dict[str, dict[str, Any]] = {
     "mean region": {"model": {"kind": "mean-pool"}},
@@ -31,12 +31,12 @@ LOSS: dict[str, dict[str, Any]] = {
 
 
 def ablation(path: Path, seeds: tuple[int, ...], overrides: dict[str, Any]) -> Comparison:
-    """Return the comparison of a recipe with its variations; those that change nothing are left out.
+    """Return the comparison of a recipe with its variations. Variations that change nothing are left out.
 
     Args:
         path: the recipe.
         seeds: the seeds of every variation.
-        overrides: changes of the recipe that all of them share.
+        overrides: changes of the recipe in all variations.
 
     Raises:
         LesaError: the recipe makes no sense, or its model is not LESA.
@@ -46,7 +46,7 @@ def ablation(path: Path, seeds: tuple[int, ...], overrides: dict[str, Any]) -> C
     base.pop("seed", None)
     recipe = make_recipe(base, where=str(path))
     if recipe.model.kind != "shared-attention":
-        raise LesaError(f"{path}: an ablation is of a 'shared-attention' model, not of {recipe.model.kind!r}")
+        raise LesaError(f"{path}: an ablation needs a 'shared-attention' model, not {recipe.model.kind!r}")
     variations = ATTENTIONS | MODEL | (LOSS if recipe.loss.kind == "lesa" else {})
     methods = [Method(REFERENCE, base)]
     for name, changes in variations.items():

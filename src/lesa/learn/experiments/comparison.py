@@ -1,4 +1,4 @@
-"""What is compared: methods with their settings and grids, read from a TOML file."""
+"""The configuration of a comparison: methods with their settings and grids, read from a TOML file."""
 
 import itertools
 import json
@@ -19,22 +19,26 @@ OWN_KEYS = ("grid", "supervised")
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison."""
+    """One method: one row of the tables."""
 
     name: str
     settings: dict[str, Any]
-    """Its recipe, as nested settings, seed left out."""
+    """Its recipe as nested settings, without the seed."""
     grid: dict[str, list[Any]] = field(default_factory=dict)
-    """Values to try of some keys; every combination is trained once."""
+    """Key -> values to try; every combination is trained once."""
     supervised: bool = False
-    """Whether it may learn every label from the training photos, the unseen ones too: the ceiling."""
+    """Whether it learns all labels from the training photos, also the unseen ones: an upper bound."""
 
     def trials(self) -> list[dict[str, Any]]:
-        """Return the combinations of the grid, `key: value` each; one empty one where there is no grid."""
+        """Return the combinations of the grid as `key: value`; a single empty one if there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
     def recipe(self, setting: Mapping[str, Any], seed: int) -> Recipe:
-        """Return its recipe with one combination of the grid and a seed."""
+        """Return its recipe with one combination of the grid and a seed.
+
+        Raises:
+            LesaError: the recipe makes no sense.
+        """
         settings: dict[str, Any] = {}
         merge(settings, self.settings)
         for key, value in {**setting, "seed": seed}.items():
@@ -44,23 +48,23 @@ class Method:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared."""
+    """Methods, seeds, and the data set on which the methods are compared."""
 
     dataset: str
     seeds: tuple[int, ...]
     reference: str
-    """The method that the others are compared with, photo by photo."""
+    """The method with which the others are compared, on the same photos."""
     methods: tuple[Method, ...]
 
 
 def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> Comparison:
-    """Read a comparison: `dataset`, `regions`, `vectors`, `seeds`, `reference`, and a table `methods.NAME` each.
+    """Read a comparison: `dataset`, `regions`, `vectors`, `seeds`, `reference`, one table `methods.NAME` per method.
 
-    A method's table is a recipe (`recipe = "eszsl"` and changes of it); its `grid` gives lists of values to try, and
-    `supervised = true` makes it the ceiling.
+    A method's table is a recipe, such as `recipe = "eszsl"` and changes of it. Its `grid` gives lists of values to try.
+    `supervised = true` lets it learn all labels.
 
     Raises:
-        LesaError: the file is missing, no TOML, lacks a key or has an unknown one, or a recipe makes no sense.
+        LesaError: the file is missing, is not TOML, lacks a key, has an unknown key, or a recipe makes no sense.
     """
     settings = read_toml(path)
     for override in overrides:
@@ -71,7 +75,7 @@ def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[s
             raise LesaError(f"{path}: there is no key {key!r}; {did_you_mean(key, known)}")
     for key in (*PLACES, "methods", "reference"):
         if key not in settings:
-            raise LesaError(f"{path}: `{key}` is missing")
+            raise LesaError(f"{path}: `{key}` is missing: add it")
     if not isinstance(settings["methods"], dict) or not all(isinstance(m, dict) for m in settings["methods"].values()):
         raise LesaError(f"{path}: each method is a table, such as [methods.ESZSL]")
     places = {key: settings[key] for key in PLACES}
@@ -88,15 +92,15 @@ def read_comparison(path: Path, seeds: Sequence[int] = (), overrides: Sequence[s
 
 
 def _read_method(name: str, table: dict[str, Any], places: dict[str, Any], path: Path) -> Method:
-    """Read one method and check that all of its recipes make sense.
+    """Read one method and check that all its recipes make sense.
 
     Raises:
-        LesaError: the name is not a file name, or a recipe makes no sense.
+        LesaError: the name cannot be a folder name, or a recipe makes no sense.
     """
     if not re.fullmatch(r"[\w(][\w ()+.,=-]*", name):
         raise LesaError(f"{path}: method {name!r}: its folder has its name; use letters, digits, blanks and ()+.,=-")
     if name in (TRIALS, SUPERVISED):
-        raise LesaError(f"{path}: no method can be called {name!r}: a folder of the comparison has that name")
+        raise LesaError(f"{path}: no method can be called {name!r}: a folder of the comparison has this name")
     grid, supervised = table.get("grid", {}), table.get("supervised", False)
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise LesaError(
@@ -104,7 +108,7 @@ def _read_method(name: str, table: dict[str, Any], places: dict[str, Any], path:
         )
     for key in ("dataset", "seed"):
         if key in table or key in grid:
-            raise LesaError(f"{path}: method {name!r}: `{key}` is the comparison's, all methods share it")
+            raise LesaError(f"{path}: method {name!r}: `{key}` is the comparison's: all methods share it")
     if supervised not in (True, False) or (supervised and grid):
         raise LesaError(f"{path}: method {name!r}: `supervised` is true or false, and such a method has no grid")
     settings = {**places, **{key: value for key, value in table.items() if key not in OWN_KEYS}}
@@ -115,5 +119,4 @@ def _read_method(name: str, table: dict[str, Any], places: dict[str, Any], path:
 
 
 def _is_seed(value: Any) -> bool:
-    """Tell whether a value is a whole number from 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

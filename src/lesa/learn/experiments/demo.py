@@ -1,6 +1,6 @@
 """The demonstration: embedded region codes of real photos -> trained runs, their evaluation and a report.
 
-The report also shows what the bundle in the package says of a few photos: those in scikit-image's wheel, if installed.
+The report also shows tags by the bundle in the package, for a few photos of scikit-image (if it is installed).
 """
 
 from base64 import b64encode
@@ -14,15 +14,13 @@ from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.evaluate import Evaluation, evaluate_run, write_evaluation
 from lesa.learn.experiments.report import write_report
 from lesa.learn.recipe import Recipe, make_recipe
-from lesa.learn.run import Run
-from lesa.learn.train import Progress, train
+from lesa.learn.train_bar import train_with_bar
 from lesa.pictures import photo_sheet, view_photo
-from lesa.progress import progress_bar
 from lesa.tagger import Tagger
 
 MAIN = "LESA, contrastive"
 CONTROL = "mean pool, contrastive"
-# Title in the report, to the run's folder and its recipe. The published recipe learns slowly on so few photos.
+# Title in the report -> folder and recipe of the run. The published recipe learns slowly on so few photos.
 CONTRASTIVE: dict[str, Any] = {"recipe": "contrastive", "epochs": 16}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "LESA, published": ("published", {"recipe": "published", "epochs": 100}),
@@ -35,25 +33,25 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "SDL": ("sdl", {"recipe": "sdl", "epochs": 16}),
 }
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
-"""Photos in scikit-image's wheel that may be shown: in the public domain, or CC0."""
+"""Photos of scikit-image that may be shown: they are in the public domain, or CC0."""
 TAGS = 4
 
 
 def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
-    """Train and evaluate the runs on the embedded data and return the path of the HTML report on them.
+    """Train and evaluate the runs on the embedded data, and return the path of their HTML report.
 
-    What is already there is kept: the same call goes on where an earlier one stopped.
+    Finished parts are kept: the same call continues where an earlier call stopped.
 
     Args:
         out: the folder of the data, the runs and the report.
-        announce: called with each line that a person should read.
+        announce: called with each line for the reader.
     """
     out = Path(out).resolve()
     tagged = _tagged_photos()
     unpack_demo(out / "data")
     evaluations: dict[str, Evaluation] = {}
     for title, (folder, settings) in RUNS.items():
-        run = _train_shown(demo_recipe(out / "data", settings), out / "runs" / folder, title)
+        run = train_with_bar(demo_recipe(out / "data", settings), out / "runs" / folder, title=title)
         evaluations[title] = evaluate_run(run)
         write_evaluation(evaluations[title], run.folder / "evaluation.json")
     report = out / "report.html"
@@ -64,7 +62,7 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
 
 
 def _tagged_photos() -> dict[str, str]:
-    """Return pictures of the sample photos' tags by the bundle in the package, as data URIs by the photos' names."""
+    """Return pictures of the tags of the sample photos by the bundle in the package: name of the photo -> data URI."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
         return {}
@@ -80,7 +78,15 @@ def _tagged_photos() -> dict[str, str]:
 
 
 def demo_recipe(data: Path, settings: dict[str, Any]) -> Recipe:
-    """Return a recipe on the unpacked data."""
+    """Return the recipe of a run on the unpacked data.
+
+    Args:
+        data: the folder of the unpacked data.
+        settings: the settings of the run.
+
+    Raises:
+        LesaError: the settings make no sense.
+    """
     places = {
         "dataset": str(data / "dataset"),
         "regions": str(data / "regions"),
@@ -89,19 +95,8 @@ def demo_recipe(data: Path, settings: dict[str, Any]) -> Recipe:
     return make_recipe({**places, **settings}, where="the demonstration")
 
 
-def _train_shown(recipe: Recipe, folder: Path, title: str) -> Run:
-    """Train with a progress bar."""
-    with progress_bar(title, None) as advance:
-
-        def report(now: Progress) -> None:
-            metric = "" if now.metric is None else f"{recipe.validation_metric} {now.metric:.1f}"
-            advance(now.step, now.steps, f"loss {now.terms['total']:.2f} {metric}")
-
-        return train(recipe, folder, progress=report)
-
-
 def _summary(evaluations: dict[str, Evaluation]) -> list[str]:
-    """Return the lines of a short table: the metrics of the unseen labels alone and of all labels, in percent."""
+    """Return the lines of a short table: the metrics for the unseen labels alone and for all labels, in percent."""
     tasks = ("ZSL", "GZSL")
     lines = [" " * 26 + "".join(f"{task:>8} F1@3{'F1@5':>7}{'mAP':>7}" for task in tasks)]
     for title, evaluated in evaluations.items():

@@ -1,4 +1,4 @@
-"""The paper's experiments: which data set, metrics and recipe, and a plan of one of them on a user's files."""
+"""The paper's experiments (data set, metrics, recipe), and the plan of one experiment on a user's files."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +14,20 @@ from lesa.learn.recipe import Recipe, make_recipe, merge, parse_override
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the paper did on a data set."""
+    """One experiment of the paper."""
 
     data_set: str
-    """Name of the data set, as published rows and recipes call it."""
+    """Name of the data set in the published rows and among the recipes."""
     files: tuple[SourceFile, ...]
     """The official files."""
     photos: tuple[int, ...]
-    """Official numbers of training, validation and test photos (for multi-label: before those without a label go)."""
+    """Official numbers of training, validation and test photos (multi-label: with the photos without a label)."""
     labels: tuple[int, int]
-    """Seen and unseen labels."""
+    """Numbers of seen and unseen labels."""
     k: tuple[int, ...]
     """K of precision, recall and F1."""
     tasks: dict[str, str]
-    """Our task -> the task that published rows stand under."""
+    """Our task -> the task of the published rows."""
 
 
 NUS_WIDE = Experiment(
@@ -58,7 +58,7 @@ EXPERIMENTS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One reproduction: what is reproduced, from which files, into which folder."""
+    """One reproduction: the experiment, the input files and the output folder."""
 
     experiment: str
     """A name in `EXPERIMENTS`."""
@@ -67,11 +67,11 @@ class Plan:
     photos: Path
     """Folder of the photos."""
     vectors: str
-    """Source of the label vectors (the paper's: GloVe, 300-d)."""
+    """Source of the label vectors (in the paper: GloVe, 300-d)."""
     out: Path
-    """Folder of everything that is made."""
+    """Folder of all results."""
     backbone: str = "vgg19"
-    """The backbone (the paper's: `vgg19`)."""
+    """The backbone (in the paper: `vgg19`)."""
     weights: Path | None = None
     """Weights file of `vgg19`."""
     overrides: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Plan:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown experiment, and overrides of what the plan itself decides."""
+        """Refuse an unknown experiment, and overrides of keys that the plan sets."""
         if self.experiment not in EXPERIMENTS:
             known = did_you_mean(self.experiment, EXPERIMENTS)
             raise LesaError(f"no experiment is called {self.experiment!r}; {known}")
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the result, as `plan.json` keeps it: a later call with other settings is refused."""
+        """The settings that decide the result, for `plan.json`. A later call with other settings is refused."""
         return {
             "experiment": self.experiment,
             "root": str(self.root.resolve()),
@@ -104,25 +104,29 @@ class Plan:
         }
 
     @property
-    def what(self) -> Experiment:
-        """The experiment."""
+    def paper(self) -> Experiment:
+        """The experiment as the paper describes it."""
         return EXPERIMENTS[self.experiment]
 
     @property
     def recipe(self) -> Recipe:
-        """The training's recipe, on the folders of this plan."""
+        """The recipe of the training, with the folders of this plan.
+
+        Raises:
+            LesaError: the overrides make no sense.
+        """
         out = self.out.resolve()
         places = {"dataset": str(out / "dataset"), "regions": str(out / "regions")}
-        settings = {**places, "vectors": [self.vectors], "recipe": self.what.data_set}
+        settings = {**places, "vectors": [self.vectors], "recipe": self.paper.data_set}
         for override in self.overrides:
             merge(settings, parse_override(override))
         return make_recipe(settings, where=self.experiment)
 
 
-def missing(plan: Plan) -> list[str]:
-    """Return a line for each thing that the plan needs and that is not there."""
+def missing_inputs(plan: Plan) -> list[str]:
+    """Return one line for each file or folder that the plan needs and that does not exist."""
     done = (plan.out / "dataset" / "dataset.json").exists()
-    files = [] if done else missing_files(plan.root, plan.what.files)
+    files = [] if done else missing_files(plan.root, plan.paper.files)
     lines = [f"{plan.root / file.name}: {file.distributed}" for file in files]
     if not plan.photos.is_dir() or not any(plan.photos.iterdir()):
         lines.append(f"{plan.photos}: the folder of the photos (--photos)")
@@ -137,12 +141,12 @@ def missing(plan: Plan) -> list[str]:
 
 
 def weights_there(weights: Path | None) -> bool:
-    """Tell whether a weights file is there; a TensorFlow checkpoint of the second version is a prefix of two files."""
+    """Tell whether the weights exist. A TensorFlow checkpoint of version 2 is the common prefix of two files."""
     return weights is not None and (weights.exists() or Path(f"{weights}.index").exists())
 
 
-def prepared(plan: Plan) -> Dataset | None:
-    """Return the prepared data set, if it is there."""
+def prepared_dataset(plan: Plan) -> Dataset | None:
+    """Return the prepared data set; None if it is not prepared yet."""
     folder = plan.out / "dataset"
     return read_dataset(folder) if (folder / "dataset.json").exists() else None
 
@@ -151,7 +155,7 @@ def refuse_another_plan(plan: Plan) -> None:
     """Refuse an output folder that was begun with other settings.
 
     Raises:
-        LesaError: it was; the settings that differ are named.
+        LesaError: the folder has other settings; the message names one that differs.
     """
     path = plan.out / "plan.json"
     if not path.exists():

@@ -1,6 +1,6 @@
-"""The report of several runs on one data set: tables, curves, per-label precision and attention maps in one HTML file.
+"""The report on several runs on one data set: tables, curves, precision by label and attention maps in one HTML file.
 
-The data are prepared here, the markup is in `templates/report.html`. The file asks for nothing from outside.
+This module prepares the data; `report.html` is the template. The report loads nothing from other files or the network.
 """
 
 import io
@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
@@ -15,13 +16,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from lesa import __version__
 from lesa.errors import LesaError
-from lesa.evaluation.rules import Report
+from lesa.evaluation.rules import Report, task_columns
 from lesa.files import write_text
 from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets.dataset import Split, read_dataset
@@ -31,41 +32,42 @@ from lesa.learn.predict import outputs
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_model, read_log, training_seconds
 
-# One colour per run, in their order; readable on white and on near black.
+# One colour per run, in the order of the runs. They are readable on white and on dark grey.
 COLOURS = ("#4f7be0", "#159c86", "#d9822b", "#938d9e", "#c2559d", "#7a9a2e", "#b04a3a", "#3f9fc4")
-# Stands for the page's text colour, which follows the reader's light or dark scheme.
+# Placeholder for the text colour of the page, which depends on the reader's light or dark scheme.
 INK = "#010203"
 PHOTOS = 4
 TOP = 3
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the results table: metrics of the tasks, in percent."""
+class ResultRow:
+    """A row of the results table: the metrics of all tasks, in percent."""
 
     title: str
     metrics: tuple[float, ...]
     best: tuple[bool, ...]
-    """Whether a figure is the highest of all runs."""
+    """Whether each metric is the highest of all runs."""
     seconds: float | None
-    """How long the training took; chance and the ceiling took none."""
+    """Training time; None for chance and perfect scores."""
 
 
 @dataclass(frozen=True)
 class LabelRow:
-    """An unseen label, in how many photos it is, and its average precision by the two compared runs, in percent."""
+    """An unseen label, and its average precision by the two compared runs, in percent."""
 
     name: str
     photos: int
+    """Number of photos in which it is present."""
     main: float
     control: float
     twin: bool
-    """Whether its singular or plural is a seen label: then it is hardly unseen."""
+    """Whether its singular or plural is a seen label. Then it is not really unseen."""
 
 
 @dataclass(frozen=True)
 class TagView:
-    """A label that a photo was given, and the attention that it chose."""
+    """A label with a high score for a photo, and the attention that decided its score."""
 
     label: str
     score: float
@@ -77,13 +79,13 @@ class TagView:
 
 @dataclass(frozen=True)
 class PhotoView:
-    """A photo: the labels that it carries, the best ones that it was given, and where each attention looks."""
+    """A photo: its present labels, the labels with the best scores, and the map of each attention."""
 
     name: str
-    carried: dict[str, list[str]]
-    """Under `unseen` and `seen`."""
-    given: dict[str, list[TagView]]
-    """Under `unseen` and `seen`."""
+    present: dict[str, list[str]]
+    """`unseen` and `seen` -> present labels."""
+    best: dict[str, list[TagView]]
+    """`unseen` and `seen` -> labels with the best scores."""
     maps_MR: list[list[float]]
 
 
@@ -95,14 +97,14 @@ def write_report(
     control: str,
     tagged: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write the HTML report of runs that were judged on the same split of one data set under one set of rules.
+    """Write the HTML report on runs that were evaluated on the same split of one data set by the same rules.
 
     Args:
-        evaluations: title to evaluation, in the order of the tables.
+        evaluations: title -> evaluation, in the order of the tables.
         path: the HTML file.
         main: title of the run whose attention maps are drawn.
-        control: title of the run that `main` is compared with, label by label.
-        tagged: pictures (data URIs) of photos that the bundle in the package tagged, by name.
+        control: title of the run with which `main` is compared, label by label.
+        tagged: name -> picture (data URI) of a photo that the bundle in the package tagged.
 
     Raises:
         LesaError: the evaluations are of different data sets, splits or rules.
@@ -111,7 +113,7 @@ def write_report(
     evaluated = evaluations[main]
     data = read_dataset(evaluated.run.recipe.dataset)
     split = data.split(evaluated.split)
-    page = template().render(
+    page = _template().render(
         version=__version__,
         colours=dict(zip(evaluations, cycle(COLOURS), strict=False)),
         data=data,
@@ -122,7 +124,7 @@ def write_report(
         tasks=_reports_of(evaluated),
         rows=_result_rows(evaluations),
         recipes={title: _describe(each.run) for title, each in evaluations.items()},
-        bounds=[chance(evaluated), ceiling(evaluated, split)],
+        bounds=[chance_row(evaluated), ceiling_row(evaluated, split)],
         panels=_curves(evaluations, len(data.split("train").photos)),
         main=main,
         control=control,
@@ -133,30 +135,24 @@ def write_report(
     write_text(path, page)
 
 
-def template() -> Any:
-    """Return the report's template; every value is escaped and a missing one is an error."""
-    environment = Environment(
-        loader=PackageLoader("lesa.learn.experiments", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
+def _template() -> Template:
+    """Return the template of the report. Every value is escaped, and a missing value is an error."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((files("lesa.learn.experiments") / "report.html").read_text(encoding="utf-8"))
 
 
 def _refuse_mixed(evaluations: Mapping[str, Evaluation]) -> None:
-    """Refuse evaluations whose metrics cannot stand in one table."""
+    """Refuse evaluations whose metrics cannot be compared in one table."""
     kinds = {(e.run.regions["data_set"], e.run.vocabulary, e.split, tuple(e.reports)) for e in evaluations.values()}
     if len(kinds) != 1:
         raise LesaError(
-            f"a report needs runs of one data set, judged on one split under one set of rules; "
+            f"a report needs runs of one data set, evaluated on one split by the same rules; "
             f"{', '.join(evaluations)} are not: evaluate them alike, or write a report for each"
         )
 
 
 def _describe(run: Run) -> str:
-    """Return what tells a run from others, in a line."""
+    """Return the settings in which runs differ, in one line."""
     recipe = run.recipe
     kind = recipe.model.kind
     method = {"mean-pool": "mean region", "shared-attention": f"M = {recipe.model.attentions}"}.get(kind, kind)
@@ -171,70 +167,64 @@ def _describe(run: Run) -> str:
 
 
 def _rules_of(evaluated: Evaluation) -> str:
-    """Return the name of the rules whose metrics are reported: the first ones."""
+    """Return the name of the rules of the report: the first of the evaluation."""
     return next(iter(evaluated.reports))
 
 
 def _reports_of(evaluated: Evaluation) -> dict[str, Report]:
-    """Return the reported tasks of an evaluation."""
+    """Return the report of each task by these rules."""
     return evaluated.reports[_rules_of(evaluated)]
 
 
-def metrics(evaluated: Evaluation) -> tuple[float, ...]:
-    """Return the metrics of a line of the table: for each task F1 at each K, then mAP, in percent."""
+def _row_metrics(evaluated: Evaluation) -> tuple[float, ...]:
+    """Return the metrics of a row of the table: for each task F1 at each K, then mAP, in percent."""
     return tuple(value for r in _reports_of(evaluated).values() for value in (*r.f1.values(), r.mean_average_precision))
 
 
-def _result_rows(evaluations: Mapping[str, Evaluation]) -> list[Row]:
-    """Return a line of the table for each run."""
-    table = {title: metrics(evaluated) for title, evaluated in evaluations.items()}
+def _result_rows(evaluations: Mapping[str, Evaluation]) -> list[ResultRow]:
+    """Return a row of the table for each run."""
+    table = {title: _row_metrics(evaluated) for title, evaluated in evaluations.items()}
     highest = [max(column) for column in zip(*table.values(), strict=True)]
     return [
-        Row(
+        ResultRow(
             title=title,
-            metrics=line,
-            best=tuple(value == top for value, top in zip(line, highest, strict=True)),
+            metrics=row,
+            best=tuple(value == top for value, top in zip(row, highest, strict=True)),
             seconds=training_seconds(read_log(evaluations[title].run)),
         )
-        for title, line in table.items()
+        for title, row in table.items()
     ]
 
 
-def chance(evaluated: Evaluation) -> Row:
-    """Return what random scores get: with p of C labels present a photo, P@K = p / C, R@K = K / C and AP = p / C."""
-    line: list[float] = []
+def chance_row(evaluated: Evaluation) -> ResultRow:
+    """Return the metrics of random scores: with p of C labels present per photo, P@K = AP = p / C and R@K = K / C."""
+    row: list[float] = []
     for report in _reports_of(evaluated).values():
         p, C = report.positives_per_image, report.labels
-        line += [100 * 2 * p * k / (C * (p + k)) for k in report.f1]
-        line.append(100 * p / C)
-    return Row("chance", tuple(line), (False,) * len(line), None)
+        row += [100 * 2 * p * k / (C * (p + k)) for k in report.f1]
+        row.append(100 * p / C)
+    return ResultRow("chance", tuple(row), (False,) * len(row), None)
 
 
-def ceiling(evaluated: Evaluation, split: Split) -> Row:
-    """Return what perfect scores get: F1@K stays low where photos carry fewer than K labels."""
-    line: list[float] = []
+def ceiling_row(evaluated: Evaluation, split: Split) -> ResultRow:
+    """Return the metrics of perfect scores: F1@K stays low if photos have fewer than K labels."""
+    row: list[float] = []
     vocabulary = evaluated.run.vocabulary
+    columns = task_columns(len(vocabulary.unseen), len(vocabulary.names))
     for task, report in _reports_of(evaluated).items():
-        present_NC = split.targets.dense(columns=_columns_of(task, vocabulary)) > 0
-        found = {k: np.minimum(present_NC.sum(axis=1), k).sum() for k in report.f1}
-        line += [float(200 * found[k] / (k * len(present_NC) + present_NC.sum())) for k in found]
-        line.append(float(100 * present_NC.any(axis=0).mean()))
-    return Row("perfect scores", tuple(line), (False,) * len(line), None)
-
-
-def _columns_of(task: str, vocabulary: Vocabulary) -> slice:
-    """Return the labels that a task judges."""
-    return {"ZSL": vocabulary.unseen_columns, "seen": vocabulary.seen_columns}.get(task, slice(None))
+        present_NC = split.targets.dense(columns=columns[task]) > 0
+        hits = {k: np.minimum(present_NC.sum(axis=1), k).sum() for k in report.f1}
+        row += [float(200 * hits[k] / (k * len(present_NC) + present_NC.sum())) for k in hits]
+        row.append(float(100 * present_NC.any(axis=0).mean()))
+    return ResultRow("perfect scores", tuple(row), (False,) * len(row), None)
 
 
 def _curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Markup]:
-    """Return a chart for each validation figure and each loss of LESA, by title; every run keeps its colour.
-
-    A closed form has no curve.
+    """Return a chart for each validation metric and each loss of LESA, by title. A closed form has no curve.
 
     Args:
-        evaluations: title to evaluation.
-        photos: the number of training photos, which turns steps into epochs.
+        evaluations: title -> evaluation.
+        photos: number of training photos, to convert steps to epochs.
     """
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for evaluated, colour in zip(evaluations.values(), cycle(COLOURS), strict=False):
@@ -252,7 +242,7 @@ def _curves(evaluations: Mapping[str, Evaluation], photos: int) -> dict[str, Mar
 
 
 def validations(log: list[dict[str, Any]]) -> Iterator[tuple[int, float, float]]:
-    """Yield step, mean loss since the validation before, and figure of each validation."""
+    """Yield the step, the mean loss since the last validation, and the metric of each validation."""
     total, steps, before = 0.0, 0, 0
     for line in log:
         total += line["loss"]["total"] * (line["step"] - before)
@@ -265,7 +255,12 @@ def validations(log: list[dict[str, Any]]) -> Iterator[tuple[int, float, float]]
 
 
 def chart(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> Markup:
-    """Draw lines, by colour, as SVG whose text and axes take the page's own colour."""
+    """Draw lines as SVG. Text and axes have the text colour of the page.
+
+    Args:
+        title: the title, for readers who do not see the chart.
+        lines: colour -> points.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
@@ -290,7 +285,7 @@ def chart(title: str, lines: Mapping[str, list[tuple[float, float]]]) -> Markup:
 
 
 def _inline_svg(text: str, title: str) -> Markup:
-    """Turn matplotlib's SVG file into an element of a page: no prologue, metadata, size, style rules or idle ids."""
+    """Turn matplotlib's SVG file into an element of a page, without prologue, metadata, size, style and unused ids."""
     width, height, body = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>(.*)', text, flags=re.DOTALL)[0]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL).replace(INK, "currentColor")
     body = re.sub(r' id="([^"]*)"', lambda match: match[0] if f"#{match[1]}" in text else "", body)
@@ -299,7 +294,7 @@ def _inline_svg(text: str, title: str) -> Markup:
 
 
 def label_rows(main: Evaluation, control: Evaluation, split: Split) -> list[LabelRow]:
-    """Return the unseen labels with their average precision by two runs, the best of `main` first."""
+    """Return the unseen labels with their average precision by two runs; the best label of `main` comes first."""
     vocabulary = main.run.vocabulary
     photos_U = (split.targets.dense(columns=vocabulary.unseen_columns) > 0).sum(axis=0)
     precisions = (_reports_of(evaluated)["ZSL"].average_precision_C for evaluated in (main, control))
@@ -312,24 +307,24 @@ def label_rows(main: Evaluation, control: Evaluation, split: Split) -> list[Labe
 
 
 def _photo_views(run: Run, split: Split) -> list[PhotoView]:
-    """Return what a run sees in a few photos of a split."""
+    """Return the views of a few photos of a split."""
     chosen = choose_photos(split, run.vocabulary)
     store = RegionStore.open(run.recipe.regions)
     rows = store.index([split.photos[n] for n in chosen])
-    seen_by = cast(
+    scored = cast(
         Iterator[Output], outputs(load_model(run), store, rows, torch.from_numpy(run.vectors_CE), batch_size=1)
     )
     present = split.targets.dense(chosen) > 0
     return [
         _photo_view(split.photos[n], out, present_C, run.vocabulary)
-        for n, out, present_C in zip(chosen, seen_by, present, strict=True)
+        for n, out, present_C in zip(chosen, scored, present, strict=True)
     ]
 
 
 def choose_photos(split: Split, vocabulary: Vocabulary) -> list[int]:
-    """Return the first photos, by position, that carry two unseen labels or more, all of them new ones.
+    """Return the positions of the first photos with at least two unseen labels, none of which an earlier one has.
 
-    The choice looks at no score: the photos show what the model does, not what it does best.
+    The choice does not depend on scores: the photos are typical, not the best ones.
     """
     present_NU = split.targets.dense(columns=vocabulary.unseen_columns) > 0
     shown_U = np.zeros(len(vocabulary.unseen), dtype=bool)
@@ -342,12 +337,12 @@ def choose_photos(split: Split, vocabulary: Vocabulary) -> list[int]:
 
 
 def _photo_view(name: str, out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary) -> PhotoView:
-    """Return what the model says of the one photo of `out`."""
+    """Return the view of the single photo of `out`."""
     kinds = {"unseen": vocabulary.unseen_columns, "seen": vocabulary.seen_columns}
     return PhotoView(
         name=name,
-        carried={kind: [vocabulary.names[c] for c in _marked(present_C, part)] for kind, part in kinds.items()},
-        given={kind: _best_tags(out, present_C, vocabulary, part) for kind, part in kinds.items()},
+        present={kind: [vocabulary.names[c] for c in _marked(present_C, part)] for kind, part in kinds.items()},
+        best={kind: _best_tags(out, present_C, vocabulary, part) for kind, part in kinds.items()},
         maps_MR=out.attention_BMR[0].tolist(),
     )
 
@@ -358,7 +353,7 @@ def _marked(present_C: NDArray[np.bool_], columns: slice) -> list[int]:
 
 
 def _best_tags(out: Output, present_C: NDArray[np.bool_], vocabulary: Vocabulary, columns: slice) -> list[TagView]:
-    """Return the best-scored labels among `columns` of the one photo of `out`."""
+    """Return the labels with the best scores among `columns`, for the single photo of `out`."""
     scores_C, choice_C = out.scores_BC[0], out.winner_BC[0]
     best = columns.start + scores_C[columns].argsort(descending=True, stable=True)[:TOP]
     return [

@@ -1,4 +1,4 @@
-"""A comparison's results as people read them: a Markdown table, a CSV file, a figure."""
+"""The results of a comparison for readers: tables in Markdown, a CSV file, a plot."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from lesa.evaluation.bootstrap import Interval, interval
+from lesa.evaluation.tables import markdown_table
 from lesa.files import replacing, write_text
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Method -> what each seed's run gave (`evaluation.json`)."""
+"""Method -> the results of its runs (`evaluation.json`), one for each seed."""
 Chance = Mapping[str, Mapping[str, float]]
-"""Task -> figure -> what random scores give."""
+"""Task -> metric -> its value for random scores."""
 
 SHOWN = ("F1@3", "F1@5", "mAP")
 TITLES = {
@@ -42,32 +43,33 @@ def markdown(results: Results, by_chance: Chance, reference: str) -> str:
 
 LEGEND = (
     "Percent, rules `lesa`; mean ± standard deviation over seeds where there are several. The columns with a minus are "
-    "the difference to {reference} on the same photos, with its 95 % interval over test photos (not over seeds): in "
-    "bold where the interval leaves out 0."
+    "the difference to {reference} on the same photos, with its 95 % interval over test photos (not over seeds). They "
+    "are bold if 0 is outside the interval."
 )
 
 
 def _task_table(results: Results, by_chance: Chance, reference: str, task: str) -> str:
-    """Return one task's table; methods that do not score its labels are left out."""
-    rows = {name: runs for name, runs in results.items() if task in runs[0]["metrics"]}
-    lines = [["method", "seeds", *SHOWN, *(f"{name} - {reference}" for name in SHOWN)]]
-    if task in by_chance:
-        lines.append(["chance", "-", *(f"{by_chance[task][name]:.1f}" for name in SHOWN), *("-" for _ in SHOWN)])
-    for name, runs in rows.items():
-        cells = [_spread([run["metrics"][task][metric] for run in runs]) for metric in SHOWN]
-        others = [run for run in results[reference] if task in run["metrics"]]
+    """Return the table of one task; methods that do not score its labels are left out."""
+    header = ["method", "seeds", *SHOWN, *(f"{name} - {reference}" for name in SHOWN)]
+    rows = [["chance", "-", *(f"{by_chance[task][name]:.1f}" for name in SHOWN), *("-" for _ in SHOWN)]]
+    others = [run for run in results[reference] if task in run["metrics"]]
+    for name, runs in results.items():
+        if task not in runs[0]["metrics"]:
+            continue
+        cells = [_mean_and_spread([run["metrics"][task][metric] for run in runs]) for metric in SHOWN]
         compared = name != reference and others
-        minus = [_say(difference(runs, others, task, metric)) if compared else "-" for metric in SHOWN]
-        lines.append([name, str(len(runs)), *cells, *minus])
-    return _as_markdown(lines)
+        minus = [_format_difference(difference(runs, others, task, metric)) if compared else "-" for metric in SHOWN]
+        rows.append([name, str(len(runs)), *cells, *minus])
+    return markdown_table(header, rows)
 
 
 def _cost_table(results: Results) -> str:
-    """Return training time (with validation) and the largest resident set of each method's process."""
-    lines = [["method", "training, s", "memory, MB"]]
-    for name, runs in results.items():
-        lines.append([name, _spread([r["seconds"] for r in runs]), f"{max(r['memory'] for r in runs) / 1e6:.0f}"])
-    return _as_markdown(lines)
+    """Return the training time (with validation) and the largest memory of each method's processes."""
+    rows = [
+        [name, _mean_and_spread([run["seconds"] for run in runs]), f"{max(run['memory'] for run in runs) / 1e6:.0f}"]
+        for name, runs in results.items()
+    ]
+    return markdown_table(["method", "training, s", "memory, MB"], rows)
 
 
 def difference(
@@ -75,7 +77,7 @@ def difference(
 ) -> Interval:
     """Return the mean difference of two methods' runs, with its 95 % interval over the test photos.
 
-    The draws are the same photos for all runs; each method's are averaged over its seeds.
+    The draws have the same photos for all runs. The draws of each method are averaged over its seeds.
     """
     values, draws = zip(
         *(
@@ -90,25 +92,18 @@ def difference(
     return interval(values[0] - values[1], draws[0] - draws[1])
 
 
-def _say(found: Interval) -> str:
-    """Return a difference as the table shows it."""
-    text = f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-    return text if found.low <= 0 <= found.high else f"**{text}**"
+def _format_difference(minus: Interval) -> str:
+    text = f"{minus.value:+.1f} ({minus.low:+.1f} to {minus.high:+.1f})"
+    return text if minus.low <= 0 <= minus.high else f"**{text}**"
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Return the mean and, of several values, the standard deviation."""
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """Return the mean and, for several values, the standard deviation."""
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _as_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first line is its header."""
-    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
-
-
 def _write_csv(results: Results, path: Path) -> None:
-    """Write one row per method, seed, task and figure."""
+    """Write one row per method, seed, task and metric."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "seed", "task", "metric", "percent"])
@@ -121,7 +116,7 @@ def _write_csv(results: Results, path: Path) -> None:
 
 
 def draw(results: Results, by_chance: Chance, path: Path) -> None:
-    """Draw every run as a dot and each method's mean as a bar: F1@3 and mAP of ZSL and GZSL, or of the seen labels."""
+    """Draw runs as dots and the mean of each method as a bar: F1@3 and mAP of ZSL and GZSL, or of the seen labels."""
     from matplotlib.figure import Figure
 
     drawn = ("ZSL", "GZSL") if "ZSL" in by_chance else ("seen",)
@@ -138,6 +133,6 @@ def draw(results: Results, by_chance: Chance, path: Path) -> None:
         axes.set_yticks(range(len(methods)), methods, fontsize=8)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    plot.supxlabel("percent; one dot per seed, the bar their mean, the red line random scores", fontsize=9)
+    plot.supxlabel("percent; a dot is one seed, a bar is the mean, the red line is random scores", fontsize=9)
     with replacing(path) as temporary:
         plot.savefig(temporary, dpi=110)

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
 from lesa.errors import LesaError
-from lesa.evaluation.rules import RULES, Report, by_task, evaluate
+from lesa.evaluation.rules import RULES, Report, by_task, evaluate, task_columns
 from lesa.labels import Vocabulary
 
 SCORES = np.array([[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [9.0, 1.0, 8.0, 2.0]])
@@ -116,7 +116,7 @@ def test_every_preset_by_hand(
 
 
 @pytest.mark.parametrize("rules", ["biam_oi", "miil"])
-def test_rules_that_drop_every_image_judge_nothing_and_say_so(rules: str) -> None:
+def test_rules_that_leave_out_every_image_evaluate_nothing_and_say_so(rules: str) -> None:
     report = evaluate(np.ones((2, 3)), np.full((2, 3), -1), rules, k=(1,))
     assert (report.images, set(metrics(report))) == (0, {0.0})
 
@@ -203,6 +203,12 @@ def test_each_task_sees_its_own_columns() -> None:
     }
 
 
+def test_the_tasks_columns_follow_from_the_number_of_unseen_labels() -> None:
+    assert task_columns(2, 5) == {"ZSL": slice(0, 2), "GZSL": slice(0, 5), "seen": slice(2, 5)}
+    assert task_columns(0, 5) == {"GZSL": slice(0, 5), "seen": slice(0, 5)}
+    assert task_columns(5, 5) == {"ZSL": slice(0, 5), "GZSL": slice(0, 5)}
+
+
 def test_a_task_without_labels_is_left_out() -> None:
     vocabulary = Vocabulary(unseen=(), seen=("ant", "cat", "dog", "owl"))
     assert list(by_task(SCORES, TARGETS, vocabulary, k=(1,))) == ["GZSL", "seen"]
@@ -241,7 +247,7 @@ def test_reports_compare_by_value() -> None:
         (SCORES, TARGETS * 0.5, {}, "target at row 0, column 0 is 0.5"),
     ],
 )
-def test_what_cannot_be_judged_is_named(
+def test_input_that_cannot_be_evaluated_is_named(
     scores: np.ndarray, targets: np.ndarray, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(LesaError, match=message):
