@@ -112,9 +112,8 @@ def view_photo(tagger: Tagger, photo: str, codes: Codes, labels: Labels, top: in
     """
     image = open_photo(photo)
     small = image.resize(fit_inside(image.size, (min(LARGEST, image.width), min(LARGEST, image.height))))
-    full = max(float(tagger.evidence(codes, each).max()) for each in (tagger.labels(), labels))
     crop = crop_box(codes.size, tagger.bundle.manifest.preprocessing)
-    return Shown(small, codes.size, tagger.rank(codes, labels, top), crop, max(full, 0))
+    return Shown(small, codes.size, tagger.rank(codes, labels, top), crop, tagger.full_colour(codes, labels))
 
 
 def _write_pictures(shown: Shown, photo: str, place: Path) -> Path:

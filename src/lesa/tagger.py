@@ -261,6 +261,14 @@ class Tagger:
         """Return what each region alone says for each label, `C, R`, in units of the score."""
         return evidence(codes, labels.vectors_CE, self.score(codes, labels).winner_C)
 
+    def full_colour(self, codes: Codes, labels: Labels) -> float:
+        """Return the evidence that gets the full colour in pictures of a photo, in units of the score; at least 0.
+
+        It is the most evidence that any of the bundle's own labels or of `labels` has in any region, so a word that the
+        photo does not show stays pale.
+        """
+        return max(0.0, *(float(self.evidence(codes, each).max()) for each in (self.labels(), labels)))
+
     def photo_offset(self, codes: Codes) -> float:
         """Return log(mean(exp(score))) over the bundle's own labels, which says how high scores are on this photo."""
         return photo_offset(self.score(codes, self.labels()).scores_C)

@@ -40,7 +40,7 @@ LIMITS = """\
 * The model sees the photo at one size: small objects are often missed.
 * Labels of other words are guessed from their vectors alone. A word without a visible meaning gets a score, too.
 * It inherits what its training photos and its word vectors get wrong, people and places included. It was not made to
-  recognise persons or to judge them: do not use it for that."""
+  recognise persons or to rate them: do not use it for that."""
 
 
 class PhotoEncoder(nn.Module):

@@ -155,7 +155,8 @@ class PhotoEntry(BaseModel, json_schema_extra=_drop_null_defaults):
         description="The part of the photo that `evidence` covers: left, top, right, bottom in pixels.",
     )
     full_colour: float | _Absent = Field(
-        default=None, description="The evidence that gets the full colour: the greatest of the tags in this answer."
+        default=None,
+        description="The evidence that gets the full colour: the most that any label asked for or of the bundle has.",
     )
     tags: list[TagEntry] | _Absent = Field(default=None, description="The best first.")
     error: str | _Absent = Field(

@@ -126,11 +126,12 @@ class Service:
         crop = crop_box(codes.size, self.tagger.bundle.manifest.preprocessing)
         with self._working:
             tags = self.tagger.rank(codes, labels, top, threshold)
+            full = self.tagger.full_colour(codes, labels)
         return {
             "id": key,
             "size": codes.size,
             "crop": [round(side, 2) for side in crop],
-            "full_colour": round(max([0.0, *(float(tag.evidence.max()) for tag in tags)]), 4),
+            "full_colour": round(full, 4),
             "tags": [_tag_entry(tag) for tag in tags],
         }
 
