@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
-from lesa.learn.datasets.coco import FILES, LABELS, photo_forms, prepare_coco, vocabulary_of
+from lesa.learn.datasets.coco import FILES, LABELS, coco_paths, prepare_coco, vocabulary_of
 from lesa.learn.datasets.dataset import Dataset, match_photos, read_dataset, split_of, write_dataset
 
 # The ids of the 80 object categories: those of the paper's 91 that were annotated.
@@ -184,16 +184,16 @@ def test_photos_are_named_as_they_lie_and_missing_ones_are_left_out(root: Path) 
     for name in ("train2014/COCO_train2014_000000000009.jpg", "COCO_val2014_000000000042.jpg"):
         (root / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "photos" / name).touch()
-    dataset = match_photos(prepare_coco(root), root / "photos", photo_forms)
+    dataset = match_photos(prepare_coco(root), root / "photos", coco_paths)
     kept = dataset.splits["train"].photos + dataset.splits["validation"].photos
     assert kept == ("train2014/COCO_train2014_000000000009.jpg",)
     assert dataset.splits["test"].photos == ("COCO_val2014_000000000042.jpg",)
     assert len(dataset.source["missing_photos"]) == 5
-    assert training(match_photos(prepare_coco(root), root / "photos", photo_forms, keep_missing=True)) == training(
+    assert training(match_photos(prepare_coco(root), root / "photos", coco_paths, keep_missing=True)) == training(
         prepare_coco(root)
     )
     with pytest.raises(LesaError, match="none of the 7 photos is in"):
-        match_photos(prepare_coco(root), root / "annotations", photo_forms)
+        match_photos(prepare_coco(root), root / "annotations", coco_paths)
 
 
 def test_the_data_set_is_written_and_read(root: Path) -> None:

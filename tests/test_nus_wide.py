@@ -13,7 +13,7 @@ from lesa.files import read_lines, sha256
 from lesa.labels import are_twins
 from lesa.learn.datasets import nus_wide
 from lesa.learn.datasets.dataset import match_photos, read_dataset, write_dataset
-from lesa.learn.datasets.nus_wide import BLOCK, FILES, photo_forms, prepare_nus_wide
+from lesa.learn.datasets.nus_wide import BLOCK, FILES, nus_wide_paths, prepare_nus_wide
 
 PHOTOS = "ImageList/Imagelist.txt"
 TRAIN = "ImageList/TrainImagelist.txt"
@@ -131,7 +131,7 @@ def test_another_kind_is_refused(official: Path) -> None:
 
 
 def test_the_data_set_can_be_written(official: Path, tmp_path: Path) -> None:
-    dataset = match_photos(prepare_nus_wide(official), official / "Flickr", photo_forms)
+    dataset = match_photos(prepare_nus_wide(official), official / "Flickr", nus_wide_paths)
     write_dataset(dataset, tmp_path / "prepared")
     back = read_dataset(tmp_path / "prepared")
     assert (back.vocabulary, back.source) == (dataset.vocabulary, dataset.source)
@@ -218,7 +218,7 @@ def test_every_count_that_is_not_the_official_one_is_said(root: Path) -> None:
 
 
 def test_photos_in_the_folders_of_their_queries_keep_their_names(official: Path) -> None:
-    dataset = match_photos(prepare_nus_wide(official), official / "Flickr", photo_forms)
+    dataset = match_photos(prepare_nus_wide(official), official / "Flickr", nus_wide_paths)
     assert dataset.source["missing_photos"] == []
     assert {name: split.photos for name, split in dataset.splits.items()} == {
         name: split.photos for name, split in prepare_nus_wide(official).splits.items()
@@ -228,7 +228,7 @@ def test_photos_in_the_folders_of_their_queries_keep_their_names(official: Path)
 def test_photos_in_one_folder_are_named_as_they_lie_there(official: Path, tmp_path: Path) -> None:
     for path in (official / "Flickr").rglob("*.jpg"):
         shutil.copy(path, tmp_path / path.name)
-    dataset, listed = match_photos(prepare_nus_wide(official), tmp_path, photo_forms), prepare_nus_wide(official)
+    dataset, listed = match_photos(prepare_nus_wide(official), tmp_path, nus_wide_paths), prepare_nus_wide(official)
     for name, split in dataset.splits.items():
         assert split.photos == tuple(photo.split("/")[1] for photo in listed.splits[name].photos)
         np.testing.assert_array_equal(split.targets.dense(), listed.splits[name].targets.dense())
@@ -239,8 +239,8 @@ def test_photos_that_are_not_there_are_listed_and_left_out_or_kept(official: Pat
     gone = lines_of(official / TRAIN)[0], lines_of(official / TEST)[3]
     for photo in gone:
         (tmp_path / "Flickr" / photo).unlink()
-    dataset = match_photos(prepare_nus_wide(official), tmp_path / "Flickr", photo_forms)
-    kept = match_photos(prepare_nus_wide(official), tmp_path / "Flickr", photo_forms, keep_missing=True)
+    dataset = match_photos(prepare_nus_wide(official), tmp_path / "Flickr", nus_wide_paths)
+    kept = match_photos(prepare_nus_wide(official), tmp_path / "Flickr", nus_wide_paths, keep_missing=True)
     assert dataset.source["missing_photos"] == kept.source["missing_photos"] == list(gone)
     assert [len(split.photos) for split in dataset.splits.values()] == [7, 6, 9]
     assert [len(split.photos) for split in kept.splits.values()] == [7, 7, 10]
@@ -253,7 +253,7 @@ def test_photos_that_are_not_there_are_listed_and_left_out_or_kept(official: Pat
 def test_labels_are_enough_and_a_folder_without_any_photo_is_refused(root: Path) -> None:
     assert "missing_photos" not in prepare_nus_wide(root).source
     with pytest.raises(LesaError, match="none of the 24 photos is in"):
-        match_photos(prepare_nus_wide(root), root, photo_forms)
+        match_photos(prepare_nus_wide(root), root, nus_wide_paths)
 
 
 # ---- what would make a row unclear

@@ -16,7 +16,7 @@ from lesa.learn.datasets.dataset import Dataset, match_photos, read_dataset, wri
 from lesa.learn.datasets.open_images import (
     FILES,
     are_among,
-    photo_forms,
+    open_images_paths,
     prepare_open_images,
     read_descriptions,
     read_mids,
@@ -358,26 +358,26 @@ def test_numbers_are_found_in_an_ascending_list(numbers: list[int], listed: set[
 def test_photos_are_found_under_every_name_that_they_circulate_under(tmp_path: Path) -> None:
     build_open_images(tmp_path / "oi", photos=10, with_photos=True)
     names = prepare_open_images(tmp_path / "oi", tmp_path / "work").split("train").photos
-    for place in range(len(photo_forms(names[0]))):
+    for place in range(len(open_images_paths(names[0]))):
         folder = tmp_path / f"photos-{place}"
         for name in names[1:]:
-            copy = folder / photo_forms(name)[place]
+            copy = folder / open_images_paths(name)[place]
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(tmp_path / "oi" / name, copy)
-        dataset = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), folder, photo_forms)
-        assert dataset.split("train").photos == tuple(photo_forms(name)[place] for name in names[1:])
+        dataset = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), folder, open_images_paths)
+        assert dataset.split("train").photos == tuple(open_images_paths(name)[place] for name in names[1:])
         assert names[0] in dataset.source["missing_photos"]
         assert dataset.splits["test"].photos == ()
 
 
 def test_missing_photos_are_kept_on_demand(tmp_path: Path) -> None:
     build_open_images(tmp_path / "oi", photos=10, with_photos=True)
-    whole = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", photo_forms)
+    whole = match_photos(prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", open_images_paths)
     assert whole.source["missing_photos"] == []
     first = whole.split("train").photos[0]
     (tmp_path / "oi" / first).unlink()
     kept = match_photos(
-        prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", photo_forms, keep_missing=True
+        prepare_open_images(tmp_path / "oi", tmp_path / "work"), tmp_path / "oi", open_images_paths, keep_missing=True
     )
     assert kept.split("train").photos == whole.split("train").photos
     assert kept.source["missing_photos"] == [first]

@@ -7,7 +7,7 @@ import pytest
 
 from lesa.errors import LesaError
 from lesa.learn.datasets.dataset import Dataset, match_photos, read_dataset, split_of, write_dataset
-from lesa.learn.datasets.voc import FILES, LABELS, photo_forms, prepare_voc
+from lesa.learn.datasets.voc import FILES, LABELS, prepare_voc, voc_paths
 
 Photos = dict[str, list[str]]
 """Name -> the label of each object; a `?` before it marks a difficult one."""
@@ -188,15 +188,15 @@ def test_missing_photos_are_left_out(root: Path, folder: str) -> None:
     (root / "JPEGImages").mkdir()
     for name in ("000012", "000001"):
         (root / "JPEGImages" / f"{name}.jpg").touch()
-    dataset = match_photos(prepare_voc(root), root / folder, photo_forms)
+    dataset = match_photos(prepare_voc(root), root / folder, voc_paths)
     prefix = "" if folder == "JPEGImages" else "JPEGImages/"
     assert dataset.splits["train"].photos == (f"{prefix}000012.jpg",)
     assert dataset.splits["test"].photos == (f"{prefix}000001.jpg",)
     assert len(dataset.source["missing_photos"]) == 6
-    kept = match_photos(prepare_voc(root), root / folder, photo_forms, keep_missing=True)
+    kept = match_photos(prepare_voc(root), root / folder, voc_paths, keep_missing=True)
     assert [len(split.photos) for split in kept.splits.values()] == [3, 2, 3]
     with pytest.raises(LesaError, match="none of the 8 photos is in"):
-        match_photos(prepare_voc(root), root / "Annotations", photo_forms)
+        match_photos(prepare_voc(root), root / "Annotations", voc_paths)
 
 
 def test_the_data_set_is_written_and_read(root: Path) -> None:

@@ -47,9 +47,9 @@ def nus_wide(root: Path, kind: str, photos: Path | None, keep_missing: bool, out
     Example:
       lesa prepare nus-wide NUS-WIDE --photos NUS-WIDE/Flickr -o prepared/nus-wide
     """
-    from lesa.learn.datasets.nus_wide import photo_forms, prepare_nus_wide
+    from lesa.learn.datasets.nus_wide import nus_wide_paths, prepare_nus_wide
 
-    _save_matched(prepare_nus_wide(root, kind), out, photos, photo_forms, keep_missing)
+    _save_matched(prepare_nus_wide(root, kind), out, photos, nus_wide_paths, keep_missing)
 
 
 @prepare.command("open-images")
@@ -63,11 +63,11 @@ def open_images(root: Path, photos: Path | None, keep_missing: bool, out: Path) 
     Example:
       lesa prepare open-images OpenImages -o prepared/open-images
     """
-    from lesa.learn.datasets.open_images import photo_forms, prepare_open_images
+    from lesa.learn.datasets.open_images import open_images_paths, prepare_open_images
 
     with progress_bar("read", None) as advance:
         dataset = prepare_open_images(root, out / "read", advance)
-    _save_matched(dataset, out, photos, photo_forms, keep_missing)
+    _save_matched(dataset, out, photos, open_images_paths, keep_missing)
 
 
 @prepare.command("coco")
@@ -85,9 +85,9 @@ def coco(root: Path, kind: str, photos: Path | None, keep_missing: bool, out: Pa
     Example:
       lesa prepare coco coco --kind 48/17 --photos coco -o prepared/coco-48-17
     """
-    from lesa.learn.datasets.coco import photo_forms, prepare_coco
+    from lesa.learn.datasets.coco import coco_paths, prepare_coco
 
-    _save_matched(prepare_coco(root, kind), out, photos, photo_forms, keep_missing)
+    _save_matched(prepare_coco(root, kind), out, photos, coco_paths, keep_missing)
 
 
 @prepare.command("voc")
@@ -100,9 +100,9 @@ def voc(root: Path, unseen: tuple[str, ...], photos: Path | None, keep_missing: 
     Example:
       lesa prepare voc VOCdevkit/VOC2007 --unseen cow --unseen sofa -o prepared/voc2007
     """
-    from lesa.learn.datasets.voc import photo_forms, prepare_voc
+    from lesa.learn.datasets.voc import prepare_voc, voc_paths
 
-    _save_matched(prepare_voc(root, unseen), out, photos, photo_forms, keep_missing)
+    _save_matched(prepare_voc(root, unseen), out, photos, voc_paths, keep_missing)
 
 
 @prepare.command("captions")
@@ -153,7 +153,7 @@ def _save_matched(
         dataset: the data set, with the photo names of its official lists.
         out: the folder to write.
         photos: the folder of the photos.
-        forms: the adapter's `photo_forms`.
+        forms: the adapter's function for the paths that a photo may have.
         keep_missing: whether photos that are not in the folder are kept.
     """
     from lesa.learn.datasets.dataset import match_photos

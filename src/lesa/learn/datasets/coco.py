@@ -119,7 +119,7 @@ def prepare_coco(root: Path | str, kind: str = "65/15") -> Dataset:
     )
 
 
-def photo_forms(name: str) -> list[str]:
+def coco_paths(name: str) -> list[str]:
     """Return the paths that a photo may have: in the folder of its part and edition, or in one folder with all."""
     return [*(f"{part}{edition}/{name}" for edition in IMAGES for part in ("train", "val")), name]
 

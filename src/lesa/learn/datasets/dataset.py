@@ -127,7 +127,7 @@ def match_photos(
         dataset: the data set, with the photo names of its official lists.
         folder: the folder of the photos.
         forms: gives the paths below `folder` that a photo may have, the most likely one first (an adapter's
-            `photo_forms`).
+            function, such as `coco_paths`).
         keep_missing: keep photos that are not in the folder, with the names of the lists.
 
     Raises:

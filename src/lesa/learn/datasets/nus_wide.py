@@ -110,7 +110,7 @@ def prepare_nus_wide(root: Path | str, kind: str = "standard") -> Dataset:
     return _without_unlabelled(dataset) if kind == "multi-label" else dataset
 
 
-def photo_forms(name: str) -> list[str]:
+def nus_wide_paths(name: str) -> list[str]:
     """Return the two paths that a photo may have: in the folder of its query, and in one folder with all photos."""
     return [name, PurePosixPath(name).name]
 

@@ -157,7 +157,7 @@ def prepare_open_images(
     return Dataset("open-images", vocabulary, splits, source)
 
 
-def photo_forms(name: str) -> list[str]:
+def open_images_paths(name: str) -> list[str]:
     """Return the paths that a photo `train/<id>.jpg` may have: plain, as in the archives, and as tools write it.
 
     The archive `train_0.tar.gz` contains the photos whose ids start with 0.

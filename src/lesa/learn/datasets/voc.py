@@ -90,7 +90,7 @@ def prepare_voc(root: Path | str, unseen: tuple[str, ...] = ()) -> Dataset:
     )
 
 
-def photo_forms(name: str) -> list[str]:
+def voc_paths(name: str) -> list[str]:
     """Return the two paths that a photo may have: in the folder of the photos, and in the folder above it."""
     return [name, f"JPEGImages/{name}"]
 

@@ -102,10 +102,10 @@ def _prepare_dataset(plan: Plan) -> Dataset:
     with progress_bar("prepare", None) as advance:
         if plan.paper.data_set == "nus-wide":
             kind = plan.experiment.removeprefix("nus-wide").removeprefix("-") or "standard"
-            listed, forms = nus_wide.prepare_nus_wide(plan.root, kind), nus_wide.photo_forms
+            listed, forms = nus_wide.prepare_nus_wide(plan.root, kind), nus_wide.nus_wide_paths
         else:
             work = plan.out / "dataset" / "read"
-            listed, forms = open_images.prepare_open_images(plan.root, work, advance), open_images.photo_forms
+            listed, forms = open_images.prepare_open_images(plan.root, work, advance), open_images.open_images_paths
         dataset = match_photos(listed, plan.photos, forms)
     write_dataset(dataset, plan.out / "dataset")
     return dataset
