@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains and evaluates every row of docs/results.md on the Flickr8k benchmark. After a stop, the same command resumes it.
 #   bash benchmarks/flickr8k.sh && python benchmarks/flickr8k_table.py runs/flickr8k
-# It needs prepared/flickr8k, features/flickr8k-{7x7,14x14}-512 and vectors/glove.txt (docs/results.md makes them).
+# It needs prepared/flickr8k, regions/flickr8k-{7x7,14x14}-512 and vectors/glove.txt (docs/results.md makes them).
 set -euo pipefail
 lesa=${LESA:-.venv/bin/lesa}
 out=runs/flickr8k
@@ -25,12 +25,12 @@ for seed in 0 1 2; do
     done
     row published-mean-pool "$seed" flickr8k model.kind=mean-pool model.front=false
 done
-row contrastive-joined-M10-14x14 0 flickr8k-contrastive "$joined" regions=features/flickr8k-14x14-512
+row contrastive-joined-M10-14x14 0 flickr8k-contrastive "$joined" regions=regions/flickr8k-14x14-512
 for seed in 0 1; do
     row published-M10 "$seed" flickr8k
     row published-M1 "$seed" flickr8k model.attentions=1
 done
 # Four times as many regions take four times as long: six epochs instead of forty.
-row published-M10-14x14 0 flickr8k regions=features/flickr8k-14x14-512 epochs=6
+row published-M10-14x14 0 flickr8k regions=regions/flickr8k-14x14-512 epochs=6
 row published-M10 2 flickr8k
 row published-M1 2 flickr8k model.attentions=1

@@ -48,7 +48,7 @@ def read(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
 
 def by_lesa(folder: Path) -> list[float | None]:
     """Return each label's average precision by `lesa`, in percent."""
-    from lesa.evaluation.rules import evaluate
+    from lesa.evaluation.report import evaluate
 
     return list(evaluate(*read(folder), "lesa", k=(3, 5)).average_precision_C)
 

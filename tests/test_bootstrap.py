@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from lesa.errors import LesaError
 from lesa.evaluation.bootstrap import draw_average_precision, draw_metrics, draw_weights, intervals, paired_differences
 from lesa.evaluation.metrics import average_precision
-from lesa.evaluation.rules import RULES, evaluate
+from lesa.evaluation.report import evaluate
+from lesa.evaluation.rules import RULES
 
 
 def made_up(images: int, seed: int, labels: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
 from lesa.calibration import Calibration, photo_offset, sigmoid
 from lesa.errors import LesaError
-from lesa.evaluation.rules import evaluate
+from lesa.evaluation.report import evaluate
 from lesa.fit_calibration import (
     Labelled,
     best_threshold,

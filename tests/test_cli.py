@@ -41,7 +41,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
             crop = image.crop((int(left), int(top), image.width - int(left), image.height - int(top)))
             crop.resize((96, 80)).save(folder / "photos" / f"{name}-{i:02d}.jpg")
             rows.append([f"{name}-{i:02d}.jpg", ";".join(labels), ("train", "train", "validation", "test")[i % 4]])
-    # A broken photo that has labels: it is reported, and its split goes on without it.
+    # A broken photo that has labels: it is reported, and its split is used without it.
     (folder / "photos" / "broken.jpg").write_bytes(b"no photo")
     rows.append(["broken.jpg", "cat", "test"])
     with (folder / "labels.csv").open("w", newline="") as file:

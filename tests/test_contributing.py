@@ -181,9 +181,8 @@ def csv_writer(''',
             ("lines_writer, resume\n", "lines_writer, resume, toy_writer\n"),
             ('["table", "jsonl", "csv"]', '["table", "jsonl", "csv", "toy"]'),
             (
-                "    else:\n        yield _table_writer(",
-                '    elif form == "toy":\n        yield toy_writer(sys.stdout), set()\n'
-                "    else:\n        yield _table_writer(",
+                '    elif form == "table":\n',
+                '    elif form == "toy":\n        yield toy_writer(sys.stdout), set()\n    elif form == "table":\n',
             ),
         ],
     },

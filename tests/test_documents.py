@@ -256,6 +256,11 @@ def test_help_lists_every_command() -> None:
         assert all(name in listed for name in getattr(command, "commands", {}))
 
 
+def test_the_overview_names_every_command() -> None:
+    overview = re.findall(r"lesa ([a-z-]+)", cli.help or "")
+    assert sorted(set(overview)) == sorted(cli.commands)
+
+
 def test_help_needs_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "scipy", "matplotlib", "onnxruntime", "sentence_transformers"}
     code = f"""

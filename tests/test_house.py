@@ -89,7 +89,6 @@ def find_circle(arrows: Mapping[str, set[str]]) -> list[str]:
     return next((circle for module in sorted(arrows) if (circle := walk(module, []))), [])
 
 
-@pytest.mark.xfail(reason="some names are still shared", strict=False)
 def test_no_two_public_things_share_a_name() -> None:
     homes = defaultdict(list)
     for module, tree in trees().items():
@@ -153,7 +152,6 @@ def prose() -> list[Path]:
     return [ROOT / name for name in names if Path(name).suffix in PROSE and name not in EXEMPT]
 
 
-@pytest.mark.xfail(reason="some files still hold forms to avoid", strict=False)
 def test_prose_is_plain() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {words!r}; write, for example: {instead}"

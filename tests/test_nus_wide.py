@@ -208,8 +208,8 @@ def test_every_count_that_is_not_the_official_one_is_said(root: Path) -> None:
         "Validation photos: 7 instead of the official 5,000.",
         "Concepts: 79 instead of the official 81.",
         "Tags: 999 instead of the official 1,000.",
-        *([f"Tags that are no concepts: {seen} instead of the official 925."] if seen != 925 else []),
-        "Concepts that are no tags: 5 instead of the official 6.",
+        *([f"Tags that are not concepts: {seen} instead of the official 925."] if seen != 925 else []),
+        "Concepts that are not tags: 5 instead of the official 6.",
         "Photos of Imagelist.txt in neither split: 2 instead of the official 0.",
     ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesa.errors import LesaError
-from lesa.evaluation.rules import evaluate
+from lesa.evaluation.report import evaluate
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, read_dataset, write_dataset
 from lesa.learn.datasets.demo import unpack_demo

@@ -11,7 +11,8 @@ from helpers.nus_wide_tree import CONCEPTS, build_nus_wide
 from helpers.open_images_tree import build_open_images
 from helpers.small_run import save_backbone
 from lesa.evaluation.published import published_rows
-from lesa.evaluation.rules import RULES, evaluate
+from lesa.evaluation.report import evaluate
+from lesa.evaluation.rules import RULES
 from lesa.files import read_json, read_lines, write_json
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.experiments import reproduce as reproducing

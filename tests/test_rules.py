@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
 from lesa.errors import LesaError
-from lesa.evaluation.rules import RULES, Report, by_task, evaluate, task_columns
+from lesa.evaluation.report import Report, by_task, evaluate, task_columns
+from lesa.evaluation.rules import RULES
 from lesa.labels import Vocabulary
 
 SCORES = np.array([[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [9.0, 1.0, 8.0, 2.0]])

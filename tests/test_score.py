@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lesa.evaluation.rules import RULES, Report, evaluate
+from lesa.evaluation.report import Report, evaluate
+from lesa.evaluation.rules import RULES
 from lesa.files import read_json
 
 

@@ -2,8 +2,8 @@
 
     lesa prepare captions flickr8k/Flickr8k.token.txt --seen-words TagList1k.txt --unseen-words Concepts81.txt \\
         -o prepared/flickr8k
-    lesa extract flickr8k/Images -o features/mobilenet-v2-7x7 --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
-    python tools/make_demo_data.py prepared/flickr8k features/mobilenet-v2-7x7
+    lesa extract flickr8k/Images -o regions/mobilenet-v2-7x7 --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
+    python tools/make_demo_data.py prepared/flickr8k regions/mobilenet-v2-7x7
 
 The result depends only on the input. It contains no photo and no text of a caption.
 """

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lesa.bundle import open_bundle
     from lesa.codes import Codes
     from lesa.errors import LesaError
-    from lesa.evaluation.rules import Report, evaluate
+    from lesa.evaluation.report import Report, evaluate
     from lesa.index.search import Hit, Index
     from lesa.tagger import Labels, Tag, Tagger
 
@@ -21,8 +21,8 @@ _HOMES = {
     "Index": "lesa.index.search",
     "Hit": "lesa.index.search",
     "open_bundle": "lesa.bundle",
-    "evaluate": "lesa.evaluation.rules",
-    "Report": "lesa.evaluation.rules",
+    "evaluate": "lesa.evaluation.report",
+    "Report": "lesa.evaluation.report",
     "LesaError": "lesa.errors",
 }
 """Where each public name is defined. It is imported when it is first used, so `import lesa` stays cheap (PEP 562)."""

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lesa.calibration import Calibration
+from lesa.codes import SELECTIONS, Selection
 from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
@@ -42,7 +43,6 @@ LARGEST = 4096
 """The greatest side in pixels that a manifest may ask for; networks use 200 to 1,000."""
 Read = Callable[[str], bytes]
 """A member's name -> its content."""
-SELECTIONS = ("max", "log-mean-exp")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Manifest:
     """M, the number of codes of a photo."""
     vector_size: int
     """E, the length of a code and of a label vector."""
-    selection: Literal["max", "log-mean-exp"]
+    selection: Selection
     """How the M dot products of a label become its score."""
     unseen: tuple[str, ...]
     """Labels of the vocabulary that no training photo had."""

@@ -1,17 +1,20 @@
 """The central idea: a photo becomes M codes that do not depend on any label; each label picks the code that fits it.
 
-A label's score is the best dot product of its vector with the codes. The evidence of a region is its own dot product
-with the label's vector, in units of the score; it shows where in the photo the tag comes from. `lesa.learn.model`
-learns to make the codes.
+A label's score is the best dot product of its vector with the codes. A region's evidence for
+a label is the dot product of this region alone with the label's vector, times the code's gain; it shows where in the
+photo the tag comes from. `lesa.learn.model` learns to make the codes.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Selection = Literal["max", "log-mean-exp"]
+"""How a label's score follows from its M dot products, see `select`."""
+SELECTIONS: tuple[str, ...] = get_args(Selection)
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in the upright photo's pixels."""
 PEAK_SHARE = 0.5
@@ -56,7 +59,8 @@ def score(codes: Codes, vectors_CE: Floats, selection: str) -> Scored:
 def select(by_code_MC: Floats, selection: str) -> Floats:
     """Reduce each label's dot products with the M codes to its score: the greatest one, or a soft maximum.
 
-    The soft maximum is log(mean(exp(.))) over the codes. It is at most the greatest one, and at least that minus log M.
+    The soft maximum is log(mean(exp(.))) over the codes. It lies between the greatest one minus log M and the
+    greatest one.
     """
     best_C: Floats = by_code_MC.max(axis=0)
     if selection == "max":
@@ -88,7 +92,7 @@ def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None
 
 
 def shifted(map_HW: Floats, region_shift: float) -> Floats:
-    """Return a map over the grid, moved `region_shift` rows down and columns right, to where the regions look.
+    """Return a map over the grid, moved down and right by `region_shift` cells, because a region's content lies there.
 
     Values between cells are interpolated; the first row and column are repeated.
     """

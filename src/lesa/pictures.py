@@ -1,8 +1,7 @@
 """Pictures of tags: the evidence over the photo, box, label and score; the same as JSON; a sheet of many photos.
 
-All maps of a photo have one scale, which is printed below: full colour is the most evidence that any of the tagger's
-own labels, or any of the labels asked for, has in any region of the photo. So a word stays pale if the photo does not
-show it.
+All maps of a photo share one scale, which is printed below them. Full colour is the greatest evidence in the photo,
+over all regions, the tagger's own labels and the labels asked for. So a word stays pale if the photo does not show it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -181,7 +180,7 @@ def tag_picture(shown: Shown, tag: Tag, limit: tuple[int, int]) -> Image.Image:
 
 
 def _draw_box(picture: Image.Image, box: Box) -> None:
-    """Draw a frame that is seen on any colour: white within dark."""
+    """Draw a frame that is seen on any colour: a light line around a dark one."""
     left, top, right, bottom = box
     draw = ImageDraw.Draw(picture)
     wide = max(1, round(min(picture.size) / 150))

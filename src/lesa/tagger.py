@@ -1,7 +1,6 @@
-"""The tagger: photo -> codes, once; codes x words -> tags, as often as the words change. No PyTorch.
+"""The tagger: a photo becomes codes once (`lesa.codes`); codes and words become tags, again for each list of words.
 
-A photo becomes M codes in word space that depend on no label. A label's score is the best dot product of its vector
-with the codes; what each region alone says for the label, its evidence, tells where in the photo the tag comes from.
+No PyTorch is needed: the network that makes the codes is an ONNX graph in the bundle.
 """
 
 import itertools
@@ -30,7 +29,7 @@ KEPT = 256
 KEPT_LABELS = 16
 """Number of lists of labels whose vectors a tagger keeps."""
 SAME = 0.999
-"""Two vectors of one label with at least this cosine are taken to come from the same source."""
+"""If two vectors of a label have at least this cosine, they come from the same source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +132,7 @@ class Tagger:
         self,
         photo: Path | str,
         labels: Sequence[str] | None = None,
-        top: int | None = 5,
+        top: int | None = TOP,
         threshold: float | None = None,
     ) -> list[Tag]:
         """Return a photo's best labels, the best first.
@@ -205,7 +204,7 @@ class Tagger:
             labels = self._labels[key] = self._find(key)
         return labels
 
-    def rank(self, codes: Codes, labels: Labels, top: int | None = 5, threshold: float | None = None) -> list[Tag]:
+    def rank(self, codes: Codes, labels: Labels, top: int | None = TOP, threshold: float | None = None) -> list[Tag]:
         """Return the best of the labels for a photo's codes, the best first; `top` and `threshold` as for `tag`.
 
         The best are the most probable; with a bundle that is not calibrated, those of the highest scores.
@@ -237,8 +236,8 @@ class Tagger:
     ) -> tuple[int | None, float | None]:
         """Return `top` and `threshold` for `rank`, or their defaults if neither is given.
 
-        The default is the threshold of a calibrated bundle, if the labels are the bundle's own, for which it was found;
-        otherwise there are five tags per photo.
+        If the bundle is calibrated and the labels are its own, the default is its threshold, which was found for these
+        labels. Otherwise there are five tags per photo.
         """
         if top is None and threshold is None:
             calibration = self.bundle.calibration

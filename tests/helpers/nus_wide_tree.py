@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# The official concepts; six are no tags.
+# The official concepts; six are not tags.
 CONCEPT_TEXT = (
     "airport animal beach bear birds boats book bridge buildings cars castle cat cityscape clouds computer coral "
     "cow dancing dog earthquake elk fire fish flags flowers food fox frost garden glacier grass harbor horses "
@@ -26,9 +26,9 @@ FOLDERS = ("actor", "administrative_assistant", "zebra")
 
 
 def build_nus_wide(root: Path, photos: int = 24, seed: int = 0, with_photos: bool = False) -> None:
-    """Write lists, tags and labels of so many photos: 60 % training, 40 % test, every fourth without any concept.
+    """Write lists, tags and labels of a number of photos: 60 % training, 40 % test, every fourth without any concept.
 
-    The tags are 1,000 as in the original, so 925 are no concepts; those that are neither concepts nor twins are made
+    The tags are 1,000 as in the original, so 925 are not concepts; those that are neither concepts nor twins are made
     up. With `with_photos`, `root/Flickr` holds the photos as small JPEGs.
     """
     rng = np.random.default_rng(seed)

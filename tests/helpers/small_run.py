@@ -22,7 +22,7 @@ from lesa.learn.train import train
 PHOTOS = {"cat": "cat", "coffee": "cup", "astronaut": "person", "rocket": "sky"}
 UNSEEN, SEEN = ("animal", "table", "flag"), ("cat", "cup", "person", "sky")
 OTHERS = ("moon", "red", "car", "Paris")
-"""Words that are no label and have a vector."""
+"""Words that are not labels and have a vector."""
 SIZE = 16
 
 

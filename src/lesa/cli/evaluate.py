@@ -9,7 +9,7 @@ from lesa.cli.options import PATH, all_rules, k_option, regions_option, rules_op
 from lesa.cli.tables import print_reports, print_table
 
 if TYPE_CHECKING:
-    from lesa.evaluation.rules import Report
+    from lesa.evaluation.report import Report
     from lesa.labels import Vocabulary
 
 

@@ -42,7 +42,7 @@ def extract(
 
     \b
     Example:
-      lesa extract photos -o features/mine --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
+      lesa extract photos -o regions/mine --backbone hf:google/mobilenet_v2_1.0_224 --fit squash
     """
     from lesa.images import list_photos
     from lesa.learn.regions.backbones import load_backbone

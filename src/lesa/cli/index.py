@@ -28,11 +28,11 @@ def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:
       lesa index photos --bundle mine.lesa -o photos.index
     """
     one_thread()
-    from lesa.index.neighbours import can_build
+    from lesa.index.neighbours import has_faiss
     from lesa.index.update import update_index, update_neighbours, wants_neighbours
     from lesa.tagger import Tagger
 
-    if ann and not can_build():
+    if ann and not has_faiss():
         raise LesaError("--ann needs Faiss: pip install 'lesa-zsl[ann]'")
     tagger = Tagger(bundle)
     with progress_bar("index", None) as advance:
@@ -45,7 +45,7 @@ def index(folder: Path, bundle: Path, out: Path, ann: bool) -> None:
     )
     if not ann and not wants_neighbours(out):
         return
-    if not can_build():
+    if not has_faiss():
         click.echo(f"lesa: {out}: {HINT}", err=True)
         return
     with progress_bar("vector index", None) as advance:

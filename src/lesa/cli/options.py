@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import click
 
 from lesa.errors import LesaError
+from lesa.evaluation.rules import RULES
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 """Adds an option to a command."""
@@ -23,7 +24,7 @@ bundle_option = click.option(
     help="A bundle of `lesa export`, or `default`: the bundle in the package.",
 )
 vectors_option = click.option(
-    "--vectors", multiple=True, help="Where the bundle's source of word vectors is, if it was moved. May be repeated."
+    "--vectors", multiple=True, help="Where the source of word vectors is, if it was moved. May be repeated."
 )
 labels_option = click.option(
     "--labels", type=PATH, help="File of labels (any words), one per line; the bundle's own labels if not given."
@@ -33,7 +34,7 @@ rules_option = click.option(
     "--rules",
     multiple=True,
     default=["lesa"],
-    help="Metric rules by name, or `all`; for a wrong name, the error lists the names. May be repeated.",
+    help=f"Metric rules: {', '.join(RULES)} or all. May be repeated.",
 )
 k_option = click.option(
     "-k", "--k", "ks", multiple=True, type=int, default=[3, 5], help="K of P, R and F1. May be repeated."
@@ -65,8 +66,6 @@ def one_thread() -> None:
 
 def all_rules(names: Sequence[str]) -> Sequence[str]:
     """Return the names of metric rules; `all` becomes the names of all rules."""
-    from lesa.evaluation.rules import RULES
-
     return tuple(RULES) if "all" in names else names
 
 

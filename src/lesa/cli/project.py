@@ -20,7 +20,7 @@ def project(store: Path, out: Path, size: int, fit_on: Path | None) -> None:
 
     \b
     Example:
-      lesa project features/flickr8k -o features/flickr8k-512 --size 512 --fit-on prepared/flickr8k
+      lesa project regions/flickr8k -o regions/flickr8k-512 --size 512 --fit-on prepared/flickr8k
     """
     from lesa.learn.datasets.dataset import read_dataset
     from lesa.learn.regions.projection import project as project_regions

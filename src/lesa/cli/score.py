@@ -56,7 +56,7 @@ def score(
     """
     from lesa.evaluation import score as scoring
     from lesa.evaluation.bootstrap import DRAWS
-    from lesa.evaluation.rules import check_k
+    from lesa.evaluation.report import check_k
 
     scores_NC, targets_NC, other_NC = scoring.read_files(scores, targets, against, zeros_absent)
     draws = draws or (DRAWS if against else 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import PATH, bundle_option
+from lesa.cli.options import PATH, bundle_option, one_thread, vectors_option
 from lesa.errors import LesaError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ PATIENCE = 3
 @click.option(
     "--index", type=PATH, help="The index that `lesa index` made with this bundle; with it, the page can also search."
 )
-@click.option("--vectors", multiple=True, help="Where the bundle's source of word vectors is now. May be repeated.")
+@vectors_option
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -66,8 +66,7 @@ def serve(
       lesa serve --open
       lesa serve --bundle mine.lesa --index photos.index --port 8000
     """
-    # Before NumPy: its threads would fight for cores with the graph and the decoders.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_thread()
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise LesaError(f"`lesa serve` needs {', '.join(missing)}: pip install 'lesa-zsl[web]'")
     from lesa.index.search import Index

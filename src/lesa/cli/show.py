@@ -1,19 +1,17 @@
 """`lesa show`: a bundle or a run x photos -> pictures of where each tag comes from."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lesa.cli.options import find_photos, note_composed
+from lesa.cli.options import PATH, find_photos, labels_option, note_composed, one_thread, regions_option, vectors_option
 from lesa.errors import LesaError
 from lesa.files import read_lines
 
 if TYPE_CHECKING:
     from lesa.tagger import Tagger
 
-PATH = click.Path(path_type=Path)
 TOP = 4
 
 
@@ -22,10 +20,10 @@ TOP = 4
 @click.argument("photos", nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, default=Path("shown"), help="Folder of the pictures.")
 @click.option("--top", type=click.IntRange(min=1), default=TOP, help="Number of tags per photo.")
-@click.option("--labels", type=PATH, help="Any words, one label per line; the model's own labels if not given.")
-@click.option("--vectors", multiple=True, help="Where the model's source of word vectors is now.")
+@labels_option
+@vectors_option
 @click.option("--sheet", is_flag=True, help="Also write sheet.png: all photos with their three best tags.")
-@click.option("--regions", type=PATH, help="Where the region store of a run is, if it moved.")
+@regions_option
 def show(
     model: Path,
     photos: tuple[str, ...],
@@ -72,8 +70,7 @@ def _open_tagger(model: Path, vectors: tuple[str, ...], regions: Path | None) ->
         return run_tagger(open_run(model), regions, vectors)
     if regions:
         raise LesaError(f"{model} is not a run: --regions is for a run")
-    # Before NumPy: its threads would fight for cores with the graph and the decoders.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_thread()
     from lesa.tagger import Tagger
 
     return Tagger(model, vectors)

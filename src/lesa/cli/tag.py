@@ -137,8 +137,10 @@ def _writer(
             click.open_file(path, "w", encoding="utf-8", errors="surrogateescape") as file,
         ):
             yield csv_writer(file, calibrated), set()
-    else:
+    elif form == "table":
         yield _table_writer(width), set()
+    else:
+        raise LesaError(f"there is no writer for the format {form!r}")
 
 
 def _table_writer(width: int) -> Write:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lesa.errors import LesaError
 from lesa.evaluation.metrics import hits_at_k, precision_recall_f1
-from lesa.evaluation.rules import SHORT, Report, RuledScores, apply_rules
+from lesa.evaluation.report import SHORT, Report, RuledScores, apply_rules
 
 DRAWS = 200
 """This number of draws gives a standard deviation with an error of about 5 %."""
@@ -50,16 +50,16 @@ def draw_metrics(
     report.
 
     Args:
-        scores_NC: as for `rules.evaluate`.
-        targets_NC: as for `rules.evaluate`.
-        rules: as for `rules.evaluate`.
-        k: as for `rules.evaluate`.
+        scores_NC: as for `evaluate`.
+        targets_NC: as for `evaluate`.
+        rules: as for `evaluate`.
+        k: as for `evaluate`.
         draws: number of draws, D; at least 2.
         seed: the draws depend on it.
         progress: called with the number of labels done and the number of all labels.
 
     Raises:
-        LesaError: as `rules.evaluate`, or fewer than two draws.
+        LesaError: as `evaluate`, or fewer than two draws.
     """
     if draws < 2:
         raise LesaError(f"{draws} draws give no spread: take at least 2, better {DRAWS}")

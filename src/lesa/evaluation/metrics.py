@@ -1,7 +1,7 @@
 """Average precision, and precision, recall and F1 at K: pure functions of scores and targets, as fractions.
 
 Targets are +1 present, -1 absent, 0 not annotated. Scores are compared, and no function such as a sigmoid is applied to
-them: it would make large scores equal. Scores must be finite; `rules.evaluate` checks this. The functions work block by
+them: it would make large scores equal. Scores must be finite; `evaluate` checks this. The functions work block by
 block, so that a test set of 100,000 images and 1,000 labels needs little memory besides its scores.
 """
 
@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Ties: TypeAlias = Literal["grouped", "earlier", "later"]
-"""Images with equal scores are found together, or one by one: the earlier in the file first, or the later first."""
+from lesa.evaluation.rules import Ties
 
 LabelScores: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]
 """One label: the scores of its images, whether they are present, and which of the N images they are."""

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from lesa.errors import LesaError
 from lesa.evaluation.bootstrap import Interval, draw_metrics, intervals, paired_differences
 from lesa.evaluation.metrics import row_blocks
-from lesa.evaluation.rules import Report, evaluate, refuse_targets, task_columns
+from lesa.evaluation.report import Report, evaluate, refuse_targets, task_columns
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,16 @@ def evaluate_matrix(
     """Evaluate scores by named rules. With draws, also give intervals and the difference to other scores.
 
     Args:
-        scores_NC: as for `rules.evaluate`.
-        targets_NC: as for `rules.evaluate`.
-        rules: as for `rules.evaluate`.
-        k: as for `rules.evaluate`.
+        scores_NC: as for `evaluate`.
+        targets_NC: as for `evaluate`.
+        rules: as for `evaluate`.
+        k: as for `evaluate`.
         draws: number of bootstrap draws; no intervals if 0.
         other_NC: another method's scores for the same images and labels; used only with draws.
         progress: called with the number of labels done and the number of all labels.
 
     Raises:
-        LesaError: as `rules.evaluate`.
+        LesaError: as `evaluate`.
     """
     report = evaluate(scores_NC, targets_NC, rules, k)
     if not draws:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lesa.evaluation.rules import Report
+from lesa.evaluation.report import Report
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

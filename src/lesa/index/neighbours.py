@@ -78,7 +78,7 @@ class Neighbours:
         return np.unique(codes_QK[codes_QK >= 0] // self._attentions)
 
 
-def can_build() -> bool:
+def has_faiss() -> bool:
     """Whether the extra `ann` is installed."""
     try:
         return find_spec("faiss") is not None

@@ -11,7 +11,7 @@ from lesa.codes import Box, Floats, select
 from lesa.errors import LesaError
 from lesa.images import crop_box
 from lesa.index.files import Records, checked_manifest, neighbours_of, open_records, replay
-from lesa.index.neighbours import MOST_HITS, Neighbours, can_build
+from lesa.index.neighbours import MOST_HITS, Neighbours, has_faiss
 from lesa.tagger import Tagger
 
 ROWS_AT_ONCE = 32
@@ -50,7 +50,7 @@ class Index:
         Args:
             path: the folder that `update_index` wrote.
             tagger: a tagger of the bundle that the index was made with.
-            exact: compare every code, even if the index has a vector index.
+            exact: compare every code, even if there is a vector index.
 
         Raises:
             LesaError: the folder is not an index, is damaged, contains no photo, or was made with another bundle.
@@ -66,7 +66,7 @@ class Index:
         self._rows = np.array([entry.row for entry in photos.values()])
         self._records = open_records(path, manifest, tagger.bundle.manifest)
         self._neighbours: Neighbours | None = None
-        if not exact and (file := neighbours_of(path, manifest)).exists() and can_build():
+        if not exact and (file := neighbours_of(path, manifest)).exists() and has_faiss():
             self._neighbours = Neighbours(file, tagger.bundle.manifest.attentions)
 
     def __len__(self) -> int:
@@ -95,8 +95,8 @@ class Index:
     def like(self, photo: Path | str, top: int = 10) -> list[Hit]:
         """Return the photos whose codes are most similar to a photo's codes, the most similar one first.
 
-        Each code of one photo is compared with the nearest code of the other photo by cosine. The mean of these
-        cosines is taken over the codes of each of the two photos; the score is the mean of the two means. A hit's box
+        For each code of one photo its best cosine with the other photo's codes is taken, and these are averaged. The
+        score is the mean of this in both directions. A hit's box
         belongs to the code that is nearest to any code of the given photo. An indexed photo also finds itself.
 
         Raises:
@@ -137,7 +137,7 @@ class Index:
         # If the vector index was rebuilt meanwhile, it may have rows that the opened records lack.
         near[rows[rows < len(near)]] = True
         near_N, covered_N = near[self._rows], self._rows < len(self._neighbours)
-        # All candidates may be outdated codes of changed or removed photos.
+        # If all candidates may be old codes of changed or removed photos, compare all photos.
         if near_N.sum() < min(top, covered_N.sum()):
             return np.arange(len(self._rows))
         return np.flatnonzero(near_N | ~covered_N)

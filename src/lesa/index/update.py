@@ -31,7 +31,7 @@ from lesa.index.files import (
     replay,
     write_index_manifest,
 )
-from lesa.index.neighbours import STALE, WORTH_FROM, Neighbours, build_neighbours, can_build
+from lesa.index.neighbours import STALE, WORTH_FROM, Neighbours, build_neighbours, has_faiss
 from lesa.tagger import Tagger
 
 BLOCK = 256
@@ -121,7 +121,7 @@ def update_neighbours(path: Path | str, tagger: Tagger, progress: Advance | None
         LesaError: the index is damaged or belongs to another bundle, or the extra is not installed.
     """
     path, bundle = Path(path), tagger.bundle
-    if not can_build():
+    if not has_faiss():
         raise LesaError("a vector index needs Faiss: pip install 'lesa-zsl[ann]'")
     manifest = checked_manifest(path, bundle) | {"neighbours": True}
     write_index_manifest(path, manifest)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lesa.errors import LesaError
-from lesa.evaluation.rules import Report, by_task
+from lesa.evaluation.report import Report, by_task
 from lesa.files import replacing, write_json
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import read_dataset

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
 from lesa.codes import select
 from lesa.errors import LesaError, did_you_mean
-from lesa.evaluation.rules import Report
+from lesa.evaluation.report import Report
 from lesa.evaluation.tables import markdown_table, report_table
 from lesa.files import read_json
 from lesa.graph import open_graph

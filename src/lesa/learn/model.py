@@ -8,16 +8,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lesa.codes import Selection
 from lesa.errors import LesaError
 from lesa.learn.settings import parse_settings
 
-Selection = Literal["max", "log-mean-exp"]
 OWN_SETTINGS = "model.settings."
 """What comes before a method's own settings in a recipe."""
 
@@ -84,7 +84,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class CodeScores(Scores):
-    """The output of a model whose photos are M points in an E-dimensional word space."""
+    """The output of a model that turns a photo into M points in an E-dimensional word space."""
 
     codes_BME: Tensor
     """The points. They depend on no label."""
@@ -264,7 +264,7 @@ class SharedMultiAttention(CodeModel):
 
     The biases are the last rows of `w1` and `w2`, as in the authors' program, and are initialised with them.
 
-    Differs from the paper: nothing by default. With `unit_codes` the codes have unit length times a learned
+    By default it does not differ from the paper. With `unit_codes` the codes have unit length times a learned
     temperature, and with `selection="log-mean-exp"` the maximum is a soft one: the recipe `contrastive`.
     """
 
@@ -310,8 +310,8 @@ class MeanPool(CodeModel):
 
     Its output has M = 1 attention, which is uniform. With the ranking hinge (recipe `labelem`) it is LabelEM (Akata et
     al., "Label-Embedding for Image Classification", TPAMI 2016, section 3): a bilinear compatibility of image feature
-    and label embedding. Ours: LESA's mean over the violating pairs in place of ALE's weights by rank, which WARP has
-    (loss `warp`).
+    and label embedding. The loss is LESA's mean over the violating pairs. The paper's ALE weights pairs by rank
+    instead; the loss `warp` does that.
     """
 
     attentions = 1

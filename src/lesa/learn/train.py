@@ -1,4 +1,4 @@
-"""Training: one loop that can stop at any moment; when it continues, it ends in the same bits.
+"""Training: one loop. A run that was stopped and resumed gives exactly the same weights as one that was not.
 
 The order of the photos is a pure function of (seed, epoch), and nothing else in a step is random. So weights,
 optimiser, learning-rate rule and step are the whole state. A checkpoint holds all of them in one file.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lesa.errors import LesaError
-from lesa.evaluation.rules import evaluate
+from lesa.evaluation.report import evaluate
 from lesa.learn.datasets.dataset import Dataset, read_dataset
 from lesa.learn.device import refuse_absent_gpu
 from lesa.learn.losses import LOSSES
@@ -77,7 +77,7 @@ def train(
     run = _begin_run(recipe, Path(folder), dataset, store)
     training = Training(run, dataset, store, device)
     with _stop_requests() as stopping:
-        training.resume(progress, stopping)
+        training.run_steps(progress, stopping)
     return run
 
 
@@ -119,7 +119,7 @@ def _same_model(recipe: Recipe, other: Recipe) -> bool:
 
 
 def _regions_of(store: RegionStore, dataset: Dataset) -> dict[str, Any]:
-    """Describe the regions and the data set of a run, so that other ones are noticed."""
+    """Describe the regions and the data set of a run, so that a change of data is noticed."""
     keys = ("backbone", "preprocessing", "grid", "size", "projection", "rows")
     return {
         **{key: store.manifest.get(key) for key in keys},
@@ -161,7 +161,7 @@ class Training:
         self.step = 0
         self.metric: float | None = None
         self.best: float | None = None
-        self.window = Window()
+        self.window = _LossMeans()
         if run.checkpoint("last").exists():
             self.restore()
         else:
@@ -177,7 +177,7 @@ class Training:
             raise LesaError("no training photo has a seen label: check the labels of the split 'train'")
         return photos
 
-    def resume(self, progress: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
+    def run_steps(self, progress: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
         """Run the steps that remain.
 
         Raises:
@@ -228,7 +228,7 @@ class Training:
         return {name: term.detach() for name, term in terms.items()}
 
     def one_sum(self, regions_BRD: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
-        """Add a batch to the sums of a closed form, and solve it after the last one; it has no loss."""
+        """Add a batch to the sums of a closed form, and solve it after the last batch. A closed form has no loss."""
         with torch.no_grad():
             self.model.accumulate(regions_BRD, self.vectors_SE, targets_BS)
             if self.step + 1 == self.steps:
@@ -242,7 +242,10 @@ class Training:
         return order[within * self.run.recipe.batch_size : (within + 1) * self.run.recipe.batch_size]
 
     def not_finite(self, what: str, terms: dict[str, Tensor], step: int) -> LesaError:
-        """Return the error of a step whose loss or weights are not finite; `what` begins its sentence."""
+        """Return the error of a step whose loss or weights are not finite.
+
+        `what` is the start of the message, such as "the loss is".
+        """
         batch = self.batch(step)
         values = ", ".join(f"{name} {term.item():g}" for name, term in terms.items())
         photos = ", ".join(self.split.photos[i] for i in self.photos[batch])
@@ -310,7 +313,7 @@ class Training:
                 file.truncate(min(state["log_bytes"], self.run.log.stat().st_size))
 
 
-class Window:
+class _LossMeans:
     """The mean of each loss term since the last line of the log."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.files import sha256
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, split_from_present, split_of
-from lesa.learn.datasets.sources import SourceFile, require_files
+from lesa.learn.datasets.official_files import SourceFile, require_files
 
 LABELS = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),

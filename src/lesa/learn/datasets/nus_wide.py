@@ -26,7 +26,7 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary, are_twins
 from lesa.learn.datasets.dataset import Dataset, Split, Targets
-from lesa.learn.datasets.sources import SourceFile, require_files
+from lesa.learn.datasets.official_files import SourceFile, require_files
 
 KINDS = ("standard", "clean", "multi-label")
 PAGE = "lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html"
@@ -50,8 +50,8 @@ OFFICIAL = {
     "validation photos": VALIDATION,
     "concepts": 81,
     "tags": 1000,
-    "tags that are no concepts": 925,
-    "concepts that are no tags": 6,
+    "tags that are not concepts": 925,
+    "concepts that are not tags": 6,
 }
 # Number of lines of the tags' file that become one array.
 BLOCK = 1024
@@ -312,8 +312,8 @@ def _differences(lists: Lists, splits: dict[str, Split]) -> list[str]:
     }
     if lists.tags:
         found["tags"] = len(lists.tags)
-        found["tags that are no concepts"] = len(lists.tags.keys() - lists.concepts.keys())
-        found["concepts that are no tags"] = len(lists.concepts.keys() - lists.tags.keys())
+        found["tags that are not concepts"] = len(lists.tags.keys() - lists.concepts.keys())
+        found["concepts that are not tags"] = len(lists.concepts.keys() - lists.tags.keys())
     sentences = [
         f"{what[0].upper()}{what[1:]}: {number:,} instead of the official {OFFICIAL[what]:,}."
         for what, number in found.items()

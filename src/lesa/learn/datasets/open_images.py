@@ -32,8 +32,8 @@ from lesa.errors import LesaError
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, Split, Targets
+from lesa.learn.datasets.official_files import SourceFile, require_files
 from lesa.learn.datasets.open_images_files import Annotations, Parser, parse_annotations, parse_image_list, read_large
-from lesa.learn.datasets.sources import SourceFile, require_files
 
 UNSEEN = 400
 MIN_ANNOTATED = 75

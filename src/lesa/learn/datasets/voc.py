@@ -24,7 +24,7 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.files import numbered_lines, sha256
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, split_of
-from lesa.learn.datasets.sources import SourceFile, require_files
+from lesa.learn.datasets.official_files import SourceFile, require_files
 
 LABELS = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -1,9 +1,9 @@
 """A list of methods x seeds on one prepared data set: same tuning, same training loop, same metric rules.
 
 The settings in a method's grid are tried without unseen labels and test photos. Every fifth seen label is left out of
-the training, as if it were unseen, and the trials are evaluated on the validation photos. (Labels from training say
-nothing about other labels: they would choose too little regularisation.) The best setting is then trained with all
-seen labels.
+the training, as if it were unseen, and the trials are evaluated on the validation photos. (A choice by
+labels from training would give too little regularisation, because they say nothing about new labels.) The best setting
+is then trained with all seen labels.
 
 OUT/trials              the data set of the trials
 OUT/supervised          the data set of supervised methods: all labels are seen
@@ -32,7 +32,7 @@ import torch
 
 from lesa.errors import LesaError
 from lesa.evaluation.bootstrap import draw_metrics
-from lesa.evaluation.rules import evaluate, task_columns
+from lesa.evaluation.report import evaluate, task_columns
 from lesa.files import read_json, write_json
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, read_dataset, write_dataset
@@ -44,7 +44,7 @@ from lesa.learn.train import train
 from lesa.progress import progress_bar
 
 K = (3, 5)
-RULES = "lesa"
+RULES_NAME = "lesa"
 HELD_OUT = 5
 CHOSEN_BY = ("F1@5", "mAP")
 
@@ -202,8 +202,8 @@ def _make_job(
 def _choose(method: Method, trials: Sequence[Job], path: Path) -> None:
     """Write the setting with the best mean of F1@5 and mAP, and the results of all trials.
 
-    Both metrics are used, because they reward different things: F1 at K the order of the labels of a photo, mAP the
-    order of the photos for a label.
+    Both metrics are used: F1 at K rewards a good order of the labels in a photo, mAP a good order of the photos for a
+    label.
     """
     metrics = [read_json(each.folder / "evaluation.json")["metrics"] for each in trials]
     means = [np.mean([task[name] for task in each.values() for name in CHOSEN_BY]) for each in metrics]
@@ -238,7 +238,7 @@ def _run_jobs(todo: Sequence[Job], device: str, jobs: int, title: str) -> None:
 
 @contextmanager
 def _stopping_children() -> Iterator[None]:
-    """Let SIGTERM also stop the runs, each with a checkpoint. SIGINT reaches the runs anyway."""
+    """Let SIGTERM also stop the runs, each with a checkpoint. The terminal itself sends Ctrl-C to the runs."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for child in multiprocessing.active_children():
@@ -281,25 +281,25 @@ def _do_job(job: Job, device: str, threads: int, sender: Any) -> None:
     except (LesaError, OSError) as error:
         sender.send(str(error))
     except KeyboardInterrupt:
-        sender.send("stopped; the same command continues")
+        sender.send("stopped: the same command continues it")
 
 
 def _evaluate_validation(run: Run) -> dict[str, Any]:
     """Return the metrics that choose a trial: those of ZSL and GZSL, or of the seen labels if no label is left out."""
-    reports = evaluate_run(run, split="validation", rules=[RULES], k=K).reports[RULES]
+    reports = evaluate_run(run, split="validation", rules=[RULES_NAME], k=K).reports[RULES_NAME]
     names = ("ZSL", "GZSL") if "ZSL" in reports else ("seen",)
     return {"metrics": {task: reports[task].metrics() for task in names}}
 
 
 def _evaluate_test(run: Run, dataset: str) -> dict[str, Any]:
     """Return metrics, fingerprint and bootstrap draws of each task on the test photos."""
-    evaluated = evaluate_run(run, rules=[RULES], k=K)
+    evaluated = evaluate_run(run, rules=[RULES_NAME], k=K)
     vocabulary = read_dataset(dataset).vocabulary
     metrics, draws = {}, {}
     for task, part in _scored_columns(vocabulary, evaluated.vocabulary).items():
         matrices = evaluated.scores_NC[:, part], evaluated.targets_NC[:, part]
-        metrics[task] = evaluate(*matrices, RULES, K).metrics()
-        drawn = draw_metrics(*matrices, RULES, K)
+        metrics[task] = evaluate(*matrices, RULES_NAME, K).metrics()
+        drawn = draw_metrics(*matrices, RULES_NAME, K)
         draws[task] = {name: [round(value, 4) for value in values.tolist()] for name, values in drawn.items()}
     return {"metrics": metrics, "draws": draws}
 
@@ -322,6 +322,6 @@ def chance_metrics(dataset: str, draws: int = 20) -> dict[str, dict[str, float]]
     for _ in range(draws):
         scores_NC = generator.random(targets_NC.shape, dtype=np.float32)
         for task, part in _scored_columns(data.vocabulary, data.vocabulary).items():
-            for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES, K).metrics().items():
+            for name, value in evaluate(scores_NC[:, part], targets_NC[:, part], RULES_NAME, K).metrics().items():
                 drawn.setdefault(task, {}).setdefault(name, []).append(value)
     return {task: {name: float(np.mean(values)) for name, values in each.items()} for task, each in drawn.items()}

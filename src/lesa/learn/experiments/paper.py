@@ -8,7 +8,7 @@ from lesa.errors import LesaError, did_you_mean
 from lesa.files import read_json
 from lesa.learn.datasets import nus_wide, open_images
 from lesa.learn.datasets.dataset import Dataset, read_dataset
-from lesa.learn.datasets.sources import SourceFile, missing_files
+from lesa.learn.datasets.official_files import SourceFile, missing_files
 from lesa.learn.recipe import Recipe, make_recipe, merge, parse_override
 
 

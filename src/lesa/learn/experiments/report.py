@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lesa import __version__
 from lesa.errors import LesaError
-from lesa.evaluation.rules import Report, task_columns
+from lesa.evaluation.report import Report, task_columns
 from lesa.files import write_text
 from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets.dataset import Split, read_dataset

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lesa.errors import LesaError
 from lesa.evaluation.published import PublishedRow, comparable, published_rows
-from lesa.evaluation.rules import RULES, SHORT, Report
+from lesa.evaluation.report import SHORT, Report
+from lesa.evaluation.rules import RULES
 from lesa.evaluation.tables import markdown_table
 from lesa.files import write_json, write_text
 from lesa.learn.datasets import nus_wide, open_images
