@@ -20,12 +20,11 @@ from scipy.special import logsumexp
 from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
-from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
+from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_demo_run, make_run
 from lesa.cli.index import index as index_command
 from lesa.cli.search import search as search_command
 from lesa.codes import Codes, peak_box
 from lesa.errors import LesaError
-from lesa.files import read_json, write_json
 from lesa.images import SUFFIXES, crop_box, list_photos
 from lesa.index import neighbours, search
 from lesa.index import update as indexing
@@ -34,10 +33,7 @@ from lesa.index.files import record_type
 from lesa.index.neighbours import Neighbours, build_neighbours
 from lesa.index.search import Index
 from lesa.index.update import Changes, pack, update_index, update_neighbours, wants_neighbours
-from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
-from lesa.learn.recipe import make_recipe
-from lesa.learn.train import train
 from lesa.tagger import Tagger
 
 WORDS = UNSEEN + SEEN + OTHERS
@@ -612,13 +608,7 @@ def test_help_imports_nothing_that_takes_time(command: str) -> None:
 def demo_tagger(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tagger:
     """A tagger whose codes are unit vectors times a learned temperature: their length is far from one."""
     monkeypatch.setenv("LESA_CACHE", str(tmp_path / "cache"))
-    unpack_demo(tmp_path)
-    manifest = read_json(tmp_path / "regions" / "manifest.json")
-    manifest["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
-    write_json(tmp_path / "regions" / "manifest.json", manifest)
-    places = {"dataset": str(tmp_path / "dataset"), "regions": str(tmp_path / "regions")}
-    recipe = {"recipe": "contrastive", **places, "vectors": [str(tmp_path / "vectors.safetensors")], "epochs": 1}
-    export_run(train(make_recipe(recipe), tmp_path / "run"), tmp_path / "demo.lesa")
+    export_run(make_demo_run(tmp_path, shared, epochs=1), tmp_path / "demo.lesa")
     return Tagger(tmp_path / "demo.lesa")
 
 

@@ -17,17 +17,13 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import logsumexp, softmax
 
-from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
+from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_demo_run, make_run
 from lesa.cli.tag import tag as tag_command
 from lesa.codes import Codes, evidence, peak_box, select, shifted
 from lesa.errors import LesaError
-from lesa.files import read_json, write_json
 from lesa.images import list_photos
 from lesa.learn.datasets.dataset import read_dataset
-from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.export import export_run
-from lesa.learn.recipe import make_recipe
-from lesa.learn.train import train
 from lesa.tagger import Tagger
 from lesa.vectors import write_table
 
@@ -376,13 +372,7 @@ def test_labels_of_real_photos_rank_before_others(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LESA_CACHE", str(tmp_path / "cache"))
-    unpack_demo(tmp_path)
-    about = read_json(tmp_path / "regions" / "manifest.json")
-    about["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
-    write_json(tmp_path / "regions" / "manifest.json", about)
-    places = {"dataset": str(tmp_path / "dataset"), "regions": str(tmp_path / "regions")}
-    vectors = [str(tmp_path / "vectors.safetensors")]
-    run = train(make_recipe({"recipe": "contrastive", **places, "vectors": vectors, "epochs": 3}), tmp_path / "run")
+    run = make_demo_run(tmp_path, shared, epochs=3)
     assert export_run(run, tmp_path / "demo.lesa") < 1e-4
 
     tagger, split = Tagger(tmp_path / "demo.lesa"), read_dataset(tmp_path / "dataset").split("test")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from lesa.files import read_json, write_json
 from lesa.images import list_photos
 from lesa.labels import Vocabulary
 from lesa.learn.datasets.dataset import Dataset, Split, Targets, write_dataset
+from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.recipe import make_recipe
 from lesa.learn.regions.backbones import load_backbone
 from lesa.learn.regions.extract import extract
@@ -84,3 +86,17 @@ def make_run(
     vectors = [str(collection / "vectors.txt")]
     train(make_recipe({"recipe": recipe, **settings, "vectors": vectors, "model": {"attentions": 3, **model}}), out)
     return open_run(out)
+
+
+def make_demo_run(folder: Path, shared: Path, epochs: int) -> Run:
+    """Train on the embedded region codes, with the backbone of the shared weights in the store's manifest.
+
+    Its codes are unit vectors times a learned temperature: their length is far from one.
+    """
+    unpack_demo(folder)
+    manifest = read_json(folder / "regions" / "manifest.json")
+    manifest["backbone"]["spec"] = f"hf:{shared / 'weights' / 'mobilenet_v2_1.0_224'}"
+    write_json(folder / "regions" / "manifest.json", manifest)
+    places = {"dataset": str(folder / "dataset"), "regions": str(folder / "regions")}
+    vectors = [str(folder / "vectors.safetensors")]
+    return train(make_recipe({"recipe": "contrastive", **places, "vectors": vectors, "epochs": epochs}), folder / "run")

@@ -1,9 +1,9 @@
 """A list of methods x seeds on one prepared data set: same tuning, same training loop, same metric rules.
 
 The settings in a method's grid are tried without unseen labels and test photos. Every fifth seen label is left out of
-the training, as if it were unseen, and the trials are evaluated on the validation photos. (A choice by
-labels from training would give too little regularisation, because they say nothing about new labels.) The best setting
-is then trained with all seen labels.
+the training, as if it were unseen, and the trials are evaluated on the validation photos. (A choice by labels from
+training would give too little regularisation, because they say nothing about new labels.) The best setting is then
+trained with all seen labels.
 
 OUT/trials              the data set of the trials
 OUT/supervised          the data set of supervised methods: all labels are seen
