@@ -180,7 +180,7 @@ def test_new_changed_and_removed_photos_are_noticed_and_no_other_is_read(
 
 def test_the_page_lists_the_endings_of_photos() -> None:
     page = (Path(__file__).parents[1] / "docs" / "searching.md").read_text(encoding="utf-8")
-    sentence = page[page.index("* Photos are") : page.index("hidden ones")]
+    sentence = page[page.index("* The index holds all files") : page.index("Hidden files")]
     assert set(re.findall(r"`(\.\w+)`", sentence)) == SUFFIXES
 
 
@@ -486,7 +486,7 @@ def test_the_commands_index_and_search(
     (photos / os.fsdecode(b"caf\xe9.jpg")).write_bytes((photos / "cat-0.jpg").read_bytes())
     run(index_command, photos, "--bundle", collection / "small.lesa", "-o", path)
     printed = capsys.readouterr()
-    assert printed.out == f"{path}: 25 new, 0 changed, 0 removed, 0 as they were, 1 failed\n"
+    assert printed.out == f"{path}: 25 new, 0 changed, 0 removed, 0 unchanged, 1 failed\n"
     assert f"lesa: {photos / 'broken.jpg'} is not a photo that can be read\n" in printed.err
     run(search_command, path, "red car", "--top", 3, "--format", "jsonl")
     hits = Index(path, tagger).find("red car", top=3)
@@ -521,7 +521,7 @@ def test_the_commands_build_a_vector_index_and_draw_a_sheet(
         assert picture.width == 2 * 28 + 5 * 240 + 4 * 18
         assert FRAME in colours
     # Both checks come before the index is read: it does not exist.
-    with pytest.raises(LesaError, match=r"sheet\.txt is not a name of a picture"):
+    with pytest.raises(LesaError, match=r"sheet\.txt is not the name of a picture"):
         run(search_command, tmp_path / "none", "cat", "--sheet", tmp_path / "sheet.txt")
     before = contents(photos)
     for taken in (photos / "cat-0.jpg", sheet):
