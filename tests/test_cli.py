@@ -195,7 +195,9 @@ def choices(command: str, option: str) -> list[str]:
     found: click.Command = cli
     for name in command.split():
         assert isinstance(found, click.Group)
-        found = found.commands[name]
+        command_found = found.get_command(click.Context(found), name)
+        assert command_found is not None
+        found = command_found
     (kind,) = (each.type for each in found.params if each.name == option)
     assert isinstance(kind, click.Choice)
     return list(kind.choices)

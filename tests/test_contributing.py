@@ -212,14 +212,10 @@ def hello(name: str) -> None:
     },
     changed={
         "src/lesa/cli/main.py": [
+            ('    "index",\n', '    "hello",\n    "index",\n'),
             (
-                "from lesa.cli.index import index\n",
-                "from lesa.cli.hello import hello\nfrom lesa.cli.index import index\n",
-            ),
-            ("    index,\n", "    hello,\n    index,\n"),
-            (
-                '    """\n\n\nfor command in (',
-                '    a greeting                    lesa hello\n    """\n\n\nfor command in (',
+                "    a demo on embedded data       lesa demo\n",
+                "    a demo on embedded data       lesa demo\n    a greeting                    lesa hello\n",
             ),
         ]
     },

@@ -8,7 +8,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lesa.errors import LesaError
 from lesa.files import numbered_lines
-from lesa.xmp import clean
 
 if TYPE_CHECKING:
     from lesa.codes import Codes
@@ -115,6 +114,9 @@ def tag_path(tag: Mapping[str, Any]) -> TagPath:
         TypeError, KeyError: the tag is not an object with a label and, if any, a list of parents.
         LesaError: a name is empty, or has a character that a sidecar cannot hold.
     """
+    # Here, because it loads the libraries of XML, which `lesa tag` does not need.
+    from lesa.xmp import clean
+
     parents = tag.get("parents", [])
     if not isinstance(parents, list):
         raise TypeError

@@ -1,35 +1,52 @@
-"""The command `lesa`: all commands, and the handling of errors. Heavy imports are inside the commands."""
+"""The command `lesa`: the list of commands, and the handling of errors."""
 
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from lesa import __version__
-from lesa.cli.ablate import ablate
-from lesa.cli.calibrate import calibrate
-from lesa.cli.compare import compare
-from lesa.cli.demo import demo
-from lesa.cli.evaluate import evaluate
-from lesa.cli.export import export
-from lesa.cli.extract import extract
-from lesa.cli.index import index
-from lesa.cli.prepare import prepare
-from lesa.cli.project import project
-from lesa.cli.reproduce import reproduce
-from lesa.cli.score import score
-from lesa.cli.search import search
-from lesa.cli.serve import serve
-from lesa.cli.show import show
-from lesa.cli.tag import tag
-from lesa.cli.train import train
-from lesa.cli.write import write
 from lesa.errors import LesaError
 
+COMMANDS = (
+    "extract",
+    "project",
+    "prepare",
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "ablate",
+    "reproduce",
+    "export",
+    "calibrate",
+    "tag",
+    "show",
+    "write",
+    "index",
+    "search",
+    "serve",
+    "demo",
+)
+"""The command NAME is the function NAME in `lesa/cli/NAME.py`."""
 SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(context_settings=SETTINGS)
+class _Commands(click.Group):
+    """The commands. Each is imported from its own file when it is needed, so that the others cost no time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"lesa.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="lesa")
 def cli() -> None:
     """Recognise all labels in a photo, also labels that no training photo had.
@@ -49,29 +66,6 @@ def cli() -> None:
     tags and search on a page     lesa serve
     a demo on embedded data       lesa demo
     """
-
-
-for command in (
-    extract,
-    project,
-    prepare,
-    train,
-    evaluate,
-    score,
-    compare,
-    ablate,
-    reproduce,
-    export,
-    calibrate,
-    tag,
-    show,
-    write,
-    index,
-    search,
-    serve,
-    demo,
-):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

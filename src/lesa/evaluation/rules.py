@@ -4,8 +4,7 @@ Papers compute F1 and mAP by different rules, and the results differ by tens of 
 `RULES`. If it needs a new field of `Rules`, only `RuledScores` in `lesa.evaluation.report` reads it.
 """
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from lesa.errors import LesaError, did_you_mean
 
@@ -13,8 +12,7 @@ Ties: TypeAlias = Literal["grouped", "earlier", "later"]
 """Images with equal scores are found together, or one by one: the earlier in the file first, or the later first."""
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """The choices in which papers and libraries differ. The defaults are the choices of the authors' program."""
 
     at_k: bool = True

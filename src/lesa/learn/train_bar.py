@@ -9,7 +9,7 @@ from lesa.progress import progress_bar
 
 
 def train_with_bar(recipe: Recipe, folder: Path, *, title: str = "train", device: str = "cpu") -> Run:
-    """Train as `train` does, and show the steps, the loss terms and the last validation metric.
+    """Train as `train` does, and show the steps, the loss and the last validation metric.
 
     Args:
         recipe: the recipe.
@@ -23,8 +23,7 @@ def train_with_bar(recipe: Recipe, folder: Path, *, title: str = "train", device
     with progress_bar(title, None) as advance:
 
         def show(now: Progress) -> None:
-            terms = " ".join(f"{name} {value:.3g}" for name, value in now.terms.items())
             metric = "" if now.metric is None else f" | validation {recipe.validation_metric} {now.metric:.2f}"
-            advance(now.step, now.steps, f"{terms}{metric}")
+            advance(now.step, now.steps, f"loss {now.terms['total']:.3g}{metric}")
 
         return train(recipe, folder, device=device, progress=show)
