@@ -152,7 +152,7 @@ def test_a_mistake_in_a_recipe_is_one_line_and_exit_code_2(
         (["evaluate"], "Missing argument"),
         (["extract", ".", "-o", "x", "--backbone", "vgg19", "--batch-size", "0"], "--batch-size"),
         (["train", "r.toml", "-o", "x", "--device", "tpu"], "--device"),
-        (["no-such-command"], "No such command"),
+        (["no-such-command"], "there is no command"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_exit_code_2(
@@ -188,6 +188,13 @@ def test_an_unknown_split_or_rule_names_what_there_is(
     assert "did you mean 'test'" in capsys.readouterr().err
     assert lesa("evaluate", tmp_path / "run", "--rules", "lsea") == 2
     assert "did you mean 'lesa'" in capsys.readouterr().err
+
+
+def test_a_wrong_command_gets_a_proposal(lesa: Lesa, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lesa("trian") == 2
+    assert "there is no command 'trian'; did you mean 'train'?" in capsys.readouterr().err
+    assert lesa("--trian") == 2
+    assert "No such option" in capsys.readouterr().err
 
 
 def choices(command: str, option: str) -> list[str]:

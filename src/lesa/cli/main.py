@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from lesa import __version__
-from lesa.errors import LesaError
+from lesa.errors import LesaError, did_you_mean
 
 COMMANDS = (
     "extract",
@@ -40,8 +40,10 @@ class _Commands(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name.startswith("-"):
             return None
+        if cmd_name not in COMMANDS:
+            ctx.fail(f"there is no command {cmd_name!r}; {did_you_mean(cmd_name, COMMANDS)}")
         command: click.Command = getattr(import_module(f"lesa.cli.{cmd_name}"), cmd_name)
         return command
 

@@ -49,7 +49,7 @@ class PublishedRow:
     source: str
     """Where the metrics were published; repositories as `owner/name@commit:path`."""
     note: str | None
-    """A remark that matters for comparisons; None if there is none."""
+    """A remark that matters for comparisons, if there is one."""
 
 
 def published_rows(data_set: str, task: str) -> list[PublishedRow]:

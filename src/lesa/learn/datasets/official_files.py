@@ -19,7 +19,7 @@ class SourceFile:
     """Other paths that it may have, such as those of later versions."""
 
     def find(self, root: Path) -> Path | None:
-        """Return the first of its paths that exists below `root`; None if there is none."""
+        """Return the first of its paths that exists below `root`, or None."""
         return next((root / name for name in (self.name, *self.aliases) if (root / name).exists()), None)
 
 

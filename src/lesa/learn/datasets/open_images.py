@@ -242,7 +242,7 @@ def _read_row_numbers(path: Path) -> list[int]:
 
 
 def _label_names(mids: Sequence[str], descriptions: dict[str, str]) -> list[str]:
-    """Return the names of the labels: the description, with the MID if others share it; the MID if there is none."""
+    """Return the names of the labels: the description, with the MID if others share it, or the MID alone."""
     plain = [descriptions.get(mid) or mid for mid in mids]
     sharing = Counter(plain)
     return [f"{name} ({mid})" if sharing[name] > 1 else name for name, mid in zip(plain, mids, strict=True)]

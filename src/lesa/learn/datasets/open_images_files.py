@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,14 +80,11 @@ def _kept_or_parsed(path: Path, work: Path, parse: Parser, progress: Callable[[i
     """Return the result of `parse` for a file. It is kept in `work` and used until the file's size or time changes."""
     kept = work / f"{path.name}.safetensors"
     key = f"{FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
-    try:
-        with safe_open(kept, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("key") == key:
-                names = file.keys()
-                return {**json.loads(metadata["counts"]), **{name: file.get_tensor(name) for name in names}}
-    except (OSError, SafetensorError):
-        pass  # It does not exist or is not complete: read the official file.
+    # If the kept file does not exist or is not complete, the official file is read.
+    with suppress(OSError, SafetensorError), safe_open(kept, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("key") == key:
+            return {**json.loads(metadata["counts"]), **{name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
     tensors, counts = parse(path, progress)
     counts["sha256"] = sha256(path)
     with replacing(kept) as temporary:

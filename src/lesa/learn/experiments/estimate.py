@@ -31,7 +31,7 @@ class Stage:
 
     name: str
     left: str
-    """The work that is left, in words; `done` if there is none."""
+    """The work that is left, in words, or `done`."""
     disk: float = 0.0
     """Number of bytes that it still writes."""
 
