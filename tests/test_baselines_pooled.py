@@ -14,7 +14,7 @@ from lesa.learn.baselines.fast0tag import principal_directions
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import Evaluation, evaluate_run
 from lesa.learn.methods import KINDS, build_model
-from lesa.learn.model import Model, ModelConfig
+from lesa.learn.model import KnownClasses, Model, ModelConfig
 from lesa.learn.recipe import make_recipe
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import load_tensors, open_run, save_tensors
@@ -22,9 +22,10 @@ from lesa.learn.train import Progress, train
 from lesa.vectors import write_table
 
 B, R, D, E, S, C = 12, 4, 7, 5, 6, 3
-POOLED: list[str] = ["conse", "eszsl", "fast0tag", "fast0tag-linear", "training-free", "logistic", "wsabie"]
+POOLED: list[str] = ["conse", "eszsl", "fast0tag", "fast0tag-linear", "synthesised"]
+POOLED += ["training-free", "logistic", "wsabie"]
 SEEN_ONLY: list[str] = ["logistic", "wsabie"]
-CLOSED: list[str] = ["eszsl", "fast0tag-linear"]
+CLOSED: list[str] = ["eszsl", "fast0tag-linear", "synthesised"]
 
 
 SETTINGS = {"conse": {"top_labels": 3}, "fast0tag": {"hidden": 4}, "wsabie": {"hidden": 4}}
@@ -126,6 +127,59 @@ def test_eszsl_minimises_the_objective_of_its_paper() -> None:
     squares = [(x @ w @ v.T - y), 2.0**0.5 * w @ v.T, 0.3**0.5 * x @ w, 0.6**0.5 * w]
     torch.stack([part.square().sum() for part in squares]).sum().backward()
     assert w.grad.abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("unit_classifiers", [False, True])
+def test_synthesised_classifiers_agree_with_their_transcription(unit_classifiers: bool) -> None:
+    settings = {"gamma": 0.7, "kernel_ridge": 0.2, "ridge": 3.0, "unit_classifiers": unit_classifiers}
+    x_BD, v_SE, y_BS = regions().mean(axis=1), unit(vectors()), targets()
+    mean_D = x_BD.mean(axis=0)
+    x = x_BD - mean_D
+    g_SD = (np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T
+    g_SD = unit(g_SD) if unit_classifiers else g_SD
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.array([[np.exp(-0.7 * np.sum((p - q) ** 2)) for q in b] for p in a])
+
+    phi_CS = kernel(unit(vectors(C, 3)), v_SE) @ np.linalg.inv(kernel(v_SE, v_SE) + 0.2 * np.eye(S))
+    found = scores(fitted("synthesised", **settings), regions(seed=8), vectors(C, 3))
+    assert same(found, (regions(seed=8).mean(axis=1) - mean_D) @ (phi_CS @ g_SD).T)
+
+
+def test_known_classes_are_examples_beside_the_seen_labels() -> None:
+    rng = np.random.default_rng(6)
+    rows_KD, class_vectors_KE = rng.normal(size=(4, D)), unit(rng.normal(size=(4, E)))
+    known = KnownClasses(torch.tensor(class_vectors_KE), torch.tensor(rows_KD))
+    config = config_of("synthesised", gamma=0.7, kernel_ridge=0.2, ridge=3.0, classes=True)
+    model = build_model(config, torch.tensor(vectors()), seed=0, known=known).double()
+    with torch.no_grad():
+        model.accumulate(torch.tensor(regions()), torch.tensor(vectors()), torch.tensor(targets()))
+        model.solve()
+    x = regions().mean(axis=1) - regions().mean(axis=(0, 1))
+    y_BS = targets()
+    g_SD = unit((np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T)
+    g_AD = np.vstack([g_SD, unit(rows_KD - rows_KD.mean(axis=0))])
+    v_AE = np.vstack([unit(vectors()), class_vectors_KE])
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.array([[np.exp(-0.7 * np.sum((p - q) ** 2)) for q in b] for p in a])
+
+    w_CD = kernel(unit(vectors(C, 3)), v_AE) @ np.linalg.inv(kernel(v_AE, v_AE) + 0.2 * np.eye(len(v_AE))) @ g_AD
+    assert same(scores(model.eval(), regions(), vectors(C, 3)), x @ w_CD.T)
+
+
+def test_a_seen_label_gets_nearly_its_own_classifier() -> None:
+    x = regions().mean(axis=1) - regions().mean(axis=(0, 1))
+    y_BS = targets()
+    g_SD = unit((np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T)
+    found = scores(fitted("synthesised", kernel_ridge=1e-9, ridge=3.0), regions(), vectors())
+    np.testing.assert_allclose(found, x @ g_SD.T, atol=1e-6)
+
+
+def test_synthesised_scores_have_the_gradients_of_label_vectors() -> None:
+    model = fitted("synthesised", ridge=3.0)
+    inputs = torch.tensor(regions(seed=8)).requires_grad_(), torch.tensor(vectors(C, 3)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *x: model(*x).scores_BC, inputs)
 
 
 def test_the_regression_is_scikit_learns_ridge() -> None:
@@ -240,6 +294,7 @@ TRAINED = {
         12,
     ),
     "logistic": ({"kind": "logistic"}, "logistic", 300),
+    "synthesised": ({"kind": "synthesised", "settings": {"ridge": 100.0}}, "closed-form", 41),
     "warp": ({"kind": "logistic"}, "warp", 300),
     "wsabie": ({"kind": "wsabie", "settings": {"hidden": 64}}, "warp", 300),
 }

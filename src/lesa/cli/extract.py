@@ -55,6 +55,8 @@ def extract(
             photos, names, out, network, device=device, batch_size=batch_size, progress=lambda done, *_: advance(done)
         )
     click.echo(f"{summary.done} photos in {out}, {summary.failed} failed")
+    kept = network.classes if isinstance(network.classes, str) else f"{len(network.classes.names):,} kept"
+    click.echo(f"classes that the backbone knows by name: {kept}")
     if summary.failed:
         click.echo(f"the failed photos and why: {out / 'failed.jsonl'}", err=True)
 

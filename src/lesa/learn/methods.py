@@ -15,8 +15,9 @@ from lesa.learn.baselines.eszsl import ESZSL
 from lesa.learn.baselines.fast0tag import Fast0Tag, Fast0TagLinear
 from lesa.learn.baselines.multi_label import WSABIE, Logistic
 from lesa.learn.baselines.sdl import SDL
+from lesa.learn.baselines.synthesised import Synthesised
 from lesa.learn.baselines.training_free import TrainingFree
-from lesa.learn.model import OWN_SETTINGS, MeanPool, Model, ModelConfig, SharedMultiAttention
+from lesa.learn.model import OWN_SETTINGS, KnownClasses, MeanPool, Model, ModelConfig, SharedMultiAttention
 from lesa.learn.settings import parse_settings
 
 KINDS: dict[str, type[Model]] = {
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Model]] = {
     "eszsl": ESZSL,
     "fast0tag": Fast0Tag,
     "fast0tag-linear": Fast0TagLinear,
+    "synthesised": Synthesised,
     "training-free": TrainingFree,
     "logistic": Logistic,
     "wsabie": WSABIE,
@@ -61,8 +63,8 @@ def complete_settings(config: ModelConfig, where: str) -> ModelConfig:
     return replace(config, settings=asdict(settings))
 
 
-def build_model(config: ModelConfig, vectors_SE: Tensor, seed: int) -> Model:
-    """Return a new model that knows the vectors of the S seen labels.
+def build_model(config: ModelConfig, vectors_SE: Tensor, seed: int, known: KnownClasses | None = None) -> Model:
+    """Return a new model that knows the vectors of the S seen labels and, if given, the backbone's own classes.
 
     Its weights are a function of the arguments; the state of PyTorch's random numbers stays as it is.
 
@@ -73,5 +75,6 @@ def build_model(config: ModelConfig, vectors_SE: Tensor, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = method(config)
+        model.known = known
         model.begin(vectors_SE)
     return model

@@ -109,6 +109,15 @@ class Output(CodeScores):
         return self.by_attention_BMC.argmax(dim=1)
 
 
+class KnownClasses(NamedTuple):
+    """The classes that the backbone already knows by name (`lesa.learn.regions.classes`), for methods that use them."""
+
+    vectors_KE: Tensor
+    """The label vector of each class, of unit length: of several synonyms the mean's direction."""
+    rows_KD: Tensor
+    """The row of each class in the backbone's classifier, in the space of the regions."""
+
+
 @dataclass(frozen=True)
 class NoSettings:
     """The settings of a method that has none of its own."""
@@ -128,6 +137,8 @@ class Model(nn.Module):
     """Whether its scores follow from its codes and the label vectors alone, so that a bundle can hold it."""
     settings: Any
     """The method's own settings: an object of `settings_type`."""
+    known: KnownClasses | None = None
+    """The backbone's own classes, if the method has the setting `classes` and it is on; set before `begin`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -24,11 +24,13 @@ from lesa.errors import LesaError
 from lesa.files import read_format, replacing, write_json
 from lesa.labels import Vocabulary
 from lesa.learn.methods import build_model
-from lesa.learn.model import Model
+from lesa.learn.model import KnownClasses, Model
 from lesa.learn.recipe import Recipe, parse_recipe, recipe_settings
 from lesa.vectors import VectorSpace
 
 FORMAT = "lesa-run-2"
+KNOWN = "known-classes.safetensors"
+"""The file of the backbone's own classes, in the folder of a run whose method uses them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Run:
     """How any other label becomes a vector."""
     regions: dict[str, Any]
     """Description of its regions: backbone, grid, size, projection."""
+    known: KnownClasses | None = None
+    """The backbone's own classes, if the method uses them."""
 
     @property
     def log(self) -> Path:
@@ -61,6 +65,8 @@ def write_run(run: Run) -> None:
     if run.space.means_by_source is not None:
         tensors |= {f"mean.{i}": torch.from_numpy(mean) for i, mean in enumerate(run.space.means_by_source)}
     save_tensors(run.folder / "vectors.safetensors", tensors, {})
+    if run.known is not None:
+        save_tensors(run.folder / KNOWN, run.known._asdict(), {})
     write_json(
         run.folder / "run.json",
         {
@@ -101,7 +107,15 @@ def open_run(folder: Path | str) -> Run:
         vectors_CE=tensors["vectors"].numpy(),
         space=VectorSpace(sources=recipe.vectors, means_by_source=means),
         regions=manifest["regions"],
+        known=_read_known(folder / KNOWN) if recipe.model.settings.get("classes") else None,
     )
+
+
+def _read_known(path: Path) -> KnownClasses:
+    tensors, _ = load_tensors(path)
+    if set(tensors) != set(KnownClasses._fields):
+        raise LesaError(f"{path} does not hold the classes of a backbone: it is damaged; train again")
+    return KnownClasses(**tensors)
 
 
 def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> Model:
@@ -116,7 +130,7 @@ def load_model(run: Run, checkpoint: str | None = None, device: str = "cpu") -> 
         raise LesaError(f"{run.folder} has no checkpoint {name!r} yet: train it first (`lesa train` continues it)")
     tensors, _ = load_tensors(path)
     vectors_SE = torch.from_numpy(run.vectors_CE[run.vocabulary.seen_columns])
-    model = build_model(run.recipe.model, vectors_SE, seed=0)
+    model = build_model(run.recipe.model, vectors_SE, seed=0, known=run.known)
     restore_weights(model, tensors, path)
     return model.to(device).eval()
 

@@ -27,13 +27,13 @@ from lesa.learn.datasets.dataset import Dataset, read_dataset
 from lesa.learn.device import refuse_absent_gpu
 from lesa.learn.losses import LOSSES
 from lesa.learn.methods import build_model
-from lesa.learn.model import Scores
+from lesa.learn.model import KnownClasses, Scores
 from lesa.learn.optim import LearningRateRule, make_optimiser
 from lesa.learn.predict import predict, read_regions
 from lesa.learn.recipe import Recipe, recipe_settings
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_tensors, open_run, restore_weights, save_tensors, write_run
-from lesa.vectors import fit_space
+from lesa.vectors import VectorSpace, fit_space, unit
 
 LOG_EVERY = 50
 """Steps between two lines of the log."""
@@ -107,9 +107,26 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
         vectors_CE=vectors_CE,
         space=space,
         regions=_regions_of(store, dataset),
+        known=_known_classes(store, space) if recipe.model.settings.get("classes") else None,
     )
     write_run(run)
     return run
+
+
+def _known_classes(store: RegionStore, space: VectorSpace) -> KnownClasses:
+    """Return the classes of the store's backbone with their label vectors.
+
+    Raises:
+        LesaError: the backbone has no such classes, or a name has no vector.
+    """
+    classes = store.classes()
+    if isinstance(classes, str):
+        raise LesaError(f"model.settings.classes is on, but {store.folder} has no classes of its backbone: {classes}")
+    names = list(dict.fromkeys(name for synonyms in classes.names for name in synonyms))
+    vectors = dict(zip(names, space.embed(names), strict=True))
+    means_KE = np.stack([np.mean([vectors[name] for name in synonyms], axis=0) for synonyms in classes.names])
+    vectors_KE = unit(means_KE, [synonyms[0] for synonyms in classes.names])
+    return KnownClasses(torch.from_numpy(vectors_KE), torch.from_numpy(classes.rows_KD))
 
 
 def _same_model(recipe: Recipe, other: Recipe) -> bool:
@@ -153,7 +170,7 @@ class Training:
         self.steps = recipe.steps or (recipe.epochs or 0) * self.epoch_steps
         self.validate_every = recipe.validate_every or self.epoch_steps
 
-        self.model = build_model(recipe.model, vectors_SE, recipe.seed).to(self.device)
+        self.model = build_model(recipe.model, vectors_SE, recipe.seed, run.known).to(self.device)
         self.vectors_SE = vectors_SE.to(self.device)
         self.optimiser = make_optimiser(recipe.optimiser, self.model)
         start = recipe.optimiser.learning_rate

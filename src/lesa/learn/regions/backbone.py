@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lesa.images import Preprocessing
+from lesa.learn.regions.classes import Classes
 
 Options = Mapping[str, str | int]
 
@@ -29,6 +30,8 @@ class Backbone:
     """The options that replace parts of the network's own configuration."""
     weights: str | None = None
     """Absolute path of the weights, if the spec does not contain it."""
+    classes: Classes | str = "the backbone has no classifier"
+    """The classes that it knows by name, or the reason why there are none."""
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the weights' names and values."""

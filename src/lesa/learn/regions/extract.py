@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lesa.errors import LesaError
 from lesa.images import decode_ahead, open_photo, to_pixels
 from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.classes import Classes, describe_classes, write_classes
 from lesa.learn.regions.graphs import run_on
 from lesa.learn.regions.store import StoreWriter
 
@@ -53,6 +54,8 @@ def extract(
         LesaError: the store has regions of another kind, or a feature is too large for half precision.
     """
     with StoreWriter(folder, _describe(backbone)) as writer:
+        if isinstance(backbone.classes, Classes):
+            write_classes(folder, backbone.classes)
         todo = [name for name in dict.fromkeys(names) if name not in writer]
         if todo:
             run = run_on(backbone, device)
@@ -88,6 +91,7 @@ def _describe(backbone: Backbone) -> dict[str, Any]:
         "grid": backbone.grid,
         "size": backbone.size,
         "projection": None,
+        "classes": describe_classes(backbone.classes),
     }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lesa.errors import LesaError, did_you_mean
 from lesa.images import Preprocessing
 from lesa.learn.regions.backbone import Backbone
+from lesa.learn.regions.classes import Classes
 
 # A model of pictures and texts has two parts; this is the class of its part for pictures.
 TOWERS = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
@@ -67,7 +68,40 @@ def load_hugging_face(name: str, options: dict[str, str | int], weights: Path | 
         raise LesaError(f"hf:{name} cannot be loaded: {reason}; give a name, or a folder with config.json") from None
     preprocessing = read_preprocessing(settings, f"hf:{name}")
     module, grid, size = _regions_of(model, preprocessing.size, f"hf:{name}")
-    return Backbone(f"hf:{source}", module, grid, size, preprocessing, options)
+    classes = _classes_of(source, model, module, preprocessing.size)
+    return Backbone(f"hf:{source}", module, grid, size, preprocessing, options, classes=classes)
+
+
+def _classes_of(source: str, model: Any, module: nn.Module, side: int) -> Classes | str:
+    """Return the classes of the checkpoint's classifier, or the reason why it has none that act on the mean region."""
+    import transformers
+
+    if not any(name.endswith("ForImageClassification") for name in model.config.architectures or ()):
+        return "the model has no classifier"
+    with _quiet():
+        whole = transformers.AutoModelForImageClassification.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True
+        ).eval()
+    layers = [layer for layer in whole.modules() if isinstance(layer, nn.Linear) and layer.out_features > 1]
+    last, names = layers[-1] if layers else None, model.config.id2label
+    if last is None or last.out_features != len(names):
+        return "the model's last layer is not a linear classifier"
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        pooled_BD = module(pixels).mean(dim=1)
+        fits = pooled_BD.shape[1] == last.in_features and torch.allclose(
+            last(pooled_BD), whole(pixel_values=pixels).logits, rtol=1e-3, atol=1e-3
+        )
+    if not fits:
+        return "the model's classifier does not act on the mean region"
+    # TensorFlow's models have a class 0 for everything else, which is a name of nothing.
+    kept = [k for k in range(len(names)) if names[k] != "background"]
+    bias_K = torch.zeros(len(names)) if last.bias is None else last.bias.detach()
+    return Classes(
+        names=tuple(tuple(part.strip() for part in names[k].split(",")) for k in kept),
+        rows_KD=last.weight.detach().numpy()[kept],
+        bias_K=bias_K.numpy()[kept],
+    )
 
 
 def _load_model(source: str, options: dict[str, str | int]) -> tuple[Any, dict[str, Any]]:

@@ -14,6 +14,7 @@ from lesa.files import replacing
 from lesa.images import Preprocessing, open_photo, to_pixels
 from lesa.learn.regions.backbone import Backbone
 from lesa.learn.regions.backbones import load_backbone
+from lesa.learn.regions.classes import Classes, describe_classes, write_classes
 from lesa.learn.regions.graphs import RunBackbone, run_on
 from lesa.learn.regions.store import RegionStore, StoreWriter, read_store_manifest
 
@@ -70,7 +71,12 @@ def project(
         save_file({"mean": projection.mean_D, "components": projection.components}, temporary)
     manifest = {key: store.manifest[key] for key in ("backbone", "preprocessing", "grid")}
     learned = {"file": FILE, "source_size": store.size, "photos": len(rows), "variance_kept": explained}
-    with StoreWriter(folder, {**manifest, "size": size, "projection": learned}) as writer:
+    classes = store.classes()
+    if isinstance(classes, Classes):
+        classes = classes.projected(projection.mean_D, projection.components)
+        write_classes(folder, classes)
+    manifest |= {"size": size, "projection": learned, "classes": describe_classes(classes)}
+    with StoreWriter(folder, manifest) as writer:
         for name, reason in store.failed().items():
             writer.fail(name, reason)
         for regions_BRD in _batches(store, np.arange(len(store)), lambda done: progress(len(rows) + done, total)):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lesa.errors import LesaError
 from lesa.files import read_format, write_json
+from lesa.learn.regions.classes import Classes, read_classes
 
 FORMAT = "lesa-regions-1"
 DTYPE = np.dtype("<f2")
@@ -91,6 +92,20 @@ class RegionStore:
         """Return the photos that could not be read, and the reasons."""
         return dict(read_failed(self.folder))
 
+    def classes(self) -> Classes | str:
+        """Return the classes that the backbone knows by name, in the space of the regions, or the reason for none.
+
+        Raises:
+            LesaError: their file does not exist, was changed, or does not fit the store.
+        """
+        classes = read_classes(self.folder, self.manifest.get("classes") or {})
+        if isinstance(classes, Classes) and classes.rows_KD.shape[1] != self.size:
+            raise LesaError(
+                f"{self.folder} has classes of {classes.rows_KD.shape[1]} features for regions of {self.size}: "
+                "extract again"
+            )
+        return classes
+
     def read(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
         """Read the regions of these rows, in this order: float32 `B, R, D`.
 
@@ -143,7 +158,8 @@ class StoreWriter:
 
     Args:
         folder: the store.
-        manifest: the description of the rows: `backbone`, `preprocessing`, `grid`, `size`, `projection`.
+        manifest: the description of the rows: `backbone`, `preprocessing`, `grid`, `size`, `projection`,
+            `classes`.
 
     Raises:
         LesaError: the folder has a store with another description, or other files with the names of a store's files.

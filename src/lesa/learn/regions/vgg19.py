@@ -17,6 +17,7 @@ from lesa.learn.tensorflow.checkpoint import read_checkpoint
 
 PAPER = Preprocessing("crop", 256, 224, (123.68, 116.78, 103.94), (1.0, 1.0, 1.0), 1.0, "bilinear")
 LATER = Preprocessing("squash", 256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255, "bilinear")
+NO_CLASSES = "VGG-19's classifier does not act on the mean region"
 VGG_PREPROCESSING = {"paper": PAPER, "later": LATER}
 VGG_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 """Number of convolutions and of channels of each block."""
@@ -64,7 +65,7 @@ def load_vgg19(name: str, options: dict[str, str | int], weights: Path | None) -
     _load_weights(module, weights)
     size = VGG_BLOCKS[-1][1]
     settings = VGG_PREPROCESSING[preprocessing]
-    return Backbone("vgg19", module.eval(), (14, 14), size, settings, options, str(weights.absolute()))
+    return Backbone("vgg19", module.eval(), (14, 14), size, settings, options, str(weights.absolute()), NO_CLASSES)
 
 
 def _load_weights(module: VGG19, weights: Path) -> None:
