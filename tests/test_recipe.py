@@ -23,7 +23,8 @@ def test_every_config_of_the_project_is_a_recipe(path: Path) -> None:
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
 def test_every_comparison_of_the_project_can_be_read(path: Path) -> None:
-    assert len(read_comparison(path).methods) > 10
+    # The comparison of all methods, and a smaller one of closed forms.
+    assert len(read_comparison(path).methods) > {"compare-flickr8k": 10, "compare-synthesised": 2}[path.stem]
 
 
 def test_a_closed_form_sees_every_photo_once() -> None:
