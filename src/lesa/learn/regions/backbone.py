@@ -31,7 +31,7 @@ class Backbone:
     weights: str | None = None
     """Absolute path of the weights, if the spec does not contain it."""
     classes: Classes | str = "the backbone has no classifier"
-    """The classes that it knows by name, or the reason why there are none."""
+    """The classes that it knows by name, or the reason why it has no classes."""
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the weights' names and values."""
