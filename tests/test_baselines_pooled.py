@@ -129,6 +129,11 @@ def test_eszsl_minimises_the_objective_of_its_paper() -> None:
     assert w.grad.abs().max() < 1e-10
 
 
+def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The Gaussian kernel with gamma 0.7."""
+    return np.array([[np.exp(-0.7 * np.sum((p - q) ** 2)) for q in b] for p in a])
+
+
 @pytest.mark.parametrize("unit_classifiers", [False, True])
 def test_synthesised_classifiers_agree_with_their_transcription(unit_classifiers: bool) -> None:
     settings = {"gamma": 0.7, "kernel_ridge": 0.2, "ridge": 3.0, "unit_classifiers": unit_classifiers}
@@ -137,9 +142,6 @@ def test_synthesised_classifiers_agree_with_their_transcription(unit_classifiers
     x = x_BD - mean_D
     g_SD = (np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T
     g_SD = unit(g_SD) if unit_classifiers else g_SD
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.array([[np.exp(-0.7 * np.sum((p - q) ** 2)) for q in b] for p in a])
 
     phi_CS = kernel(unit(vectors(C, 3)), v_SE) @ np.linalg.inv(kernel(v_SE, v_SE) + 0.2 * np.eye(S))
     found = scores(fitted("synthesised", **settings), regions(seed=8), vectors(C, 3))
@@ -160,9 +162,6 @@ def test_known_classes_are_examples_beside_the_seen_labels() -> None:
     g_SD = unit((np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T)
     g_AD = np.vstack([g_SD, unit(rows_KD - rows_KD.mean(axis=0))])
     v_AE = np.vstack([unit(vectors()), class_vectors_KE])
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.array([[np.exp(-0.7 * np.sum((p - q) ** 2)) for q in b] for p in a])
 
     w_CD = kernel(unit(vectors(C, 3)), v_AE) @ np.linalg.inv(kernel(v_AE, v_AE) + 0.2 * np.eye(len(v_AE))) @ g_AD
     assert same(scores(model.eval(), regions(), vectors(C, 3)), x @ w_CD.T)

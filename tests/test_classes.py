@@ -1,6 +1,7 @@
 """The classes that a backbone knows by name: found, checked, kept in the store and projected along."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_a_backbone_without_such_classes_says_why(tmp_path: Path) -> None:
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
     reason = load_backbone(f"hf:{tmp_path / 'vit'}").classes
     assert reason == "the model's classifier does not act on the mean region"
+
+
+def test_a_store_with_other_classes_is_refused_in_a_line(store: RegionStore, classifier: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store.folder, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["classes"]["names"] = [["x" * 1000]]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LesaError, match="holds regions with classes") as refused:
+        extract(tmp_path, ["a.png"], copy, load_backbone(f"hf:{classifier}"))
+    assert len(str(refused.value)) < 800
 
 
 def test_classes_that_were_changed_or_removed_are_refused(store: RegionStore, tmp_path: Path) -> None:

@@ -136,10 +136,7 @@ def _write_pictures(shown: Shown, photo: str, place: Path) -> Path:
 
 def _description(shown: Shown, photo: str) -> dict[str, Any]:
     """Return the content of the pictures as JSON holds it."""
-    tags = [
-        tag.to_dict() | {"evidence": [[round(float(value), 4) for value in line] for line in tag.evidence]}
-        for tag in shown.tags
-    ]
+    tags = [tag.to_dict(with_evidence=True) for tag in shown.tags]
     # A file name that is not text cannot be written as UTF-8.
     name = photo.encode("utf-8", "backslashreplace").decode()
     crop = [round(x, 2) for x in shown.crop]

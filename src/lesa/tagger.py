@@ -82,14 +82,17 @@ class Tag:
         """The number beside the label: the probability if there is one, else the score."""
         return f"{self.score:.2f}" if self.probability is None else f"{100 * self.probability:.0f} %"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the tag as JSON holds it, without its evidence.
+    def to_dict(self, with_evidence: bool = False) -> dict[str, Any]:
+        """Return the tag as JSON holds it: with `probability` if the bundle is calibrated, `parents` if there are some.
 
-        `probability` is there if the bundle is calibrated, `parents` if the label has some.
+        Args:
+            with_evidence: whether `evidence` is there, too: rows of the grid, from the top.
         """
         entry = {"label": self.label, "score": round(self.score, 4), "seen": self.seen, "box": self.box}
         entry |= {} if self.probability is None else {"probability": round(self.probability, 4)}
-        return entry | ({"parents": self.parents} if self.parents else {})
+        entry |= {"parents": self.parents} if self.parents else {}
+        rows = [[round(value, 4) for value in row] for row in self.evidence.tolist()] if with_evidence else None
+        return entry if rows is None else entry | {"evidence": rows}
 
 
 class Tagger:
@@ -266,7 +269,9 @@ class Tagger:
         It is the most evidence that any of the bundle's own labels or of `labels` has in any region, so a word that the
         photo does not show stays pale.
         """
-        return max(0.0, *(float(self.evidence(codes, each).max()) for each in (self.labels(), labels)))
+        own = self.labels()
+        scales = (own,) if labels is own else (own, labels)
+        return max(0.0, *(float(self.evidence(codes, each).max()) for each in scales))
 
     def photo_offset(self, codes: Codes) -> float:
         """Return log(mean(exp(score))) over the bundle's own labels, which says how high scores are on this photo."""

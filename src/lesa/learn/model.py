@@ -51,6 +51,11 @@ class ModelConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The method's own settings by name, see its class in `lesa.learn.baselines`; LESA has none."""
 
+    @property
+    def uses_classes(self) -> bool:
+        """Whether the method takes the backbone's own classes: its setting `classes` is on."""
+        return self.settings.get("classes") is True
+
     def __post_init__(self) -> None:
         for name in ("region_size", "vector_size", "attentions"):
             if getattr(self, name) < 1:

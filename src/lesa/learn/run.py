@@ -107,7 +107,7 @@ def open_run(folder: Path | str) -> Run:
         vectors_CE=tensors["vectors"].numpy(),
         space=VectorSpace(sources=recipe.vectors, means_by_source=means),
         regions=manifest["regions"],
-        known=_read_known(folder / KNOWN) if recipe.model.settings.get("classes") else None,
+        known=_read_known(folder / KNOWN) if recipe.model.uses_classes else None,
     )
 
 

@@ -107,7 +107,7 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
         vectors_CE=vectors_CE,
         space=space,
         regions=_regions_of(store, dataset),
-        known=_known_classes(store, space) if recipe.model.settings.get("classes") else None,
+        known=_known_classes(store, space) if recipe.model.uses_classes else None,
     )
     write_run(run)
     return run

@@ -19,7 +19,7 @@ from lesa.codes import Codes
 from lesa.errors import LesaError
 from lesa.images import crop_box, open_photo
 from lesa.index.search import Hit, Index
-from lesa.tagger import Labels, Tag, Tagger
+from lesa.tagger import Labels, Tagger
 from lesa.vectors import ENCODER
 from lesa.web.limits import Limits
 
@@ -132,7 +132,7 @@ class Service:
             "size": codes.size,
             "crop": [round(side, 2) for side in crop],
             "full_colour": round(full, 4),
-            "tags": [_tag_entry(tag) for tag in tags],
+            "tags": [tag.to_dict(with_evidence=True) for tag in tags],
         }
 
     def search(self, words: str, top: int) -> Json:
@@ -186,7 +186,3 @@ class Service:
             raise LesaError(f"{text[:20]!r} is not text: send it as UTF-8")
         if len(text) > self.limits.letters:
             raise LesaError(f"{text[:20]!r}... has more than the limit of {self.limits.letters} letters: shorten it")
-
-
-def _tag_entry(tag: Tag) -> Json:
-    return tag.to_dict() | {"evidence": tag.evidence.astype(float).round(4).tolist()}

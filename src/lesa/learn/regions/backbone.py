@@ -1,8 +1,9 @@
 """A backbone: a frozen network that turns pixels into regions, with everything needed to load it again."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import nn
 
@@ -30,8 +31,13 @@ class Backbone:
     """The options that replace parts of the network's own configuration."""
     weights: str | None = None
     """Absolute path of the weights, if the spec does not contain it."""
-    classes: Classes | str = "the backbone has no classifier"
-    """The classes that it knows by name, or the reason why it has no classes."""
+    find_classes: Callable[[], Classes | str] = lambda: "the backbone has no classifier"
+    """Finds `classes`; it may have to load the classifier."""
+
+    @cached_property
+    def classes(self) -> Classes | str:
+        """The classes that it knows by name, or the reason why it has no classes."""
+        return self.find_classes()
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the weights' names and values."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -68,8 +69,8 @@ def load_hugging_face(name: str, options: dict[str, str | int], weights: Path | 
         raise LesaError(f"hf:{name} cannot be loaded: {reason}; give a name, or a folder with config.json") from None
     preprocessing = read_preprocessing(settings, f"hf:{name}")
     module, grid, size = _regions_of(model, preprocessing.size, f"hf:{name}")
-    classes = _classes_of(source, model, module, preprocessing.size)
-    return Backbone(f"hf:{source}", module, grid, size, preprocessing, options, classes=classes)
+    find_classes = partial(_classes_of, source, model, module, preprocessing.size)
+    return Backbone(f"hf:{source}", module, grid, size, preprocessing, options, find_classes=find_classes)
 
 
 def _classes_of(source: str, model: Any, module: nn.Module, side: int) -> Classes | str:

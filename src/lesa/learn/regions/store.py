@@ -146,6 +146,12 @@ def read_failed(folder: Path) -> list[tuple[str, str]]:
     return [(entry["name"], entry["reason"]) for entry in map(json.loads, lines)]
 
 
+def _clipped(value: Any, limit: int = 300) -> str:
+    """Return a value as a message shows it: the names of a thousand classes would be longer than a screen."""
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.f16"
 
@@ -188,9 +194,8 @@ class StoreWriter:
         existing = read_store_manifest(self.folder)
         for key, value in fixed.items():
             if existing.get(key) != value:
-                raise LesaError(
-                    f"{self.folder} holds regions with {key} {existing.get(key)}, not {value}: give another folder"
-                )
+                given, there = _clipped(value), _clipped(existing.get(key))
+                raise LesaError(f"{self.folder} holds regions with {key} {there}, not {given}: give another folder")
         return existing
 
     def _refuse_other_files(self) -> None:

@@ -65,7 +65,9 @@ def load_vgg19(name: str, options: dict[str, str | int], weights: Path | None) -
     _load_weights(module, weights)
     size = VGG_BLOCKS[-1][1]
     settings = VGG_PREPROCESSING[preprocessing]
-    return Backbone("vgg19", module.eval(), (14, 14), size, settings, options, str(weights.absolute()), NO_CLASSES)
+    return Backbone(
+        "vgg19", module.eval(), (14, 14), size, settings, options, str(weights.absolute()), lambda: NO_CLASSES
+    )
 
 
 def _load_weights(module: VGG19, weights: Path) -> None:
