@@ -618,7 +618,13 @@ def test_the_description_is_of_these_answers(request: pytest.FixtureRequest, cat
 
 def test_the_command_serves_until_it_is_stopped(collection: Path) -> None:
     command = [sys.executable, "-m", "lesa", "serve", "--bundle", str(collection / "small.lesa"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+    def obey_interrupts() -> None:
+        # A shell starts what runs in its background with the signal ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=obey_interrupts) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", line)[0])
