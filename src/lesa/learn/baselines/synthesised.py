@@ -24,8 +24,8 @@ class SynthesisedSettings:
     unit_classifiers: bool = True
     """Whether the seen labels' classifiers are brought to unit length, so that frequent labels do not dominate."""
     classes: bool = False
-    """Whether the classes that the backbone knows by name are examples, too. Then unseen labels may be such classes:
-    say so beside the results."""
+    """Whether the classes that the backbone knows by name are examples, too, as far as they have a label vector. Then
+    unseen labels may be such classes: say so beside the results."""
 
 
 class Synthesised(Model):
