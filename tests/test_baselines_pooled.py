@@ -160,7 +160,7 @@ def test_known_classes_are_examples_beside_the_seen_labels() -> None:
     x = regions().mean(axis=1) - regions().mean(axis=(0, 1))
     y_BS = targets()
     g_SD = unit((np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T)
-    g_AD = np.vstack([g_SD, unit(rows_KD - rows_KD.mean(axis=0))])
+    g_AD = np.vstack([g_SD, unit(rows_KD)])
     v_AE = np.vstack([unit(vectors()), class_vectors_KE])
 
     w_CD = kernel(unit(vectors(C, 3)), v_AE) @ np.linalg.inv(kernel(v_AE, v_AE) + 0.2 * np.eye(len(v_AE))) @ g_AD

@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from helpers.small_run import SEEN, make_collection, save_backbone
+from lesa.cli.main import cli
 from lesa.errors import LesaError
 from lesa.images import list_photos, to_pixels
 from lesa.learn.evaluate import evaluate_run
@@ -19,7 +22,7 @@ from lesa.learn.regions.classes import CLASSES_FILE, Classes
 from lesa.learn.regions.extract import extract
 from lesa.learn.regions.projection import project
 from lesa.learn.regions.store import RegionStore
-from lesa.learn.run import load_model, open_run
+from lesa.learn.run import Run, load_model, open_run
 from lesa.learn.train import train
 
 LABELS = {0: "background", 1: "moon, car", 2: "cup", 3: "Paris"}
@@ -141,25 +144,81 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Classes(((),), np.zeros((1, 3), np.float32), np.zeros(1, np.float32))
 
 
-def test_a_method_takes_the_classes_as_examples_and_finds_them_again(classifier: Path, tmp_path: Path) -> None:
-    make_collection(tmp_path)
-    photos = list_photos(tmp_path / "photos")
+@pytest.fixture(scope="module")
+def collection(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small collection with a third region store, `named`, whose backbone knows classes."""
+    folder = tmp_path_factory.mktemp("collection")
+    make_collection(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LESA_CACHE", str(tmp_path / "cache"))
-        extract(tmp_path / "photos", photos, tmp_path / "named", load_backbone(f"hf:{classifier}"))
-    places = {"dataset": str(tmp_path / "set"), "vectors": [str(tmp_path / "vectors.txt")]}
-    settings = {"recipe": "synthesised", **places, "model": {"settings": {"classes": True}}}
-    run = train(make_recipe({**settings, "regions": str(tmp_path / "named")}), tmp_path / "run")
+        patch.setenv("LESA_CACHE", str(folder / "cache"))
+        photos = list_photos(folder / "photos")
+        extract(folder / "photos", photos, folder / "named", load_backbone(f"hf:{classifier}"))
+    return folder
+
+
+def settings_of(collection: Path, regions: Path) -> dict[str, Any]:
+    """The settings of a recipe that takes the classes as examples."""
+    places = {"dataset": str(collection / "set"), "vectors": [str(collection / "vectors.txt")]}
+    return {"recipe": "synthesised", **places, "regions": str(regions), "model": {"settings": {"classes": True}}}
+
+
+def renamed(collection: Path, copy: Path, *names: list[str]) -> Path:
+    """Copy the store `named`, with other names of its three classes."""
+    shutil.copytree(collection / "named", copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["classes"]["names"] = names
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+def unit_mean(run: Run, *names: str) -> np.ndarray:
+    """The direction of the mean of the names' vectors."""
+    mean_E = run.space.embed(names).mean(axis=0)
+    return np.asarray(mean_E / np.linalg.norm(mean_E))
+
+
+def test_a_method_takes_the_classes_as_examples_and_finds_them_again(collection: Path, tmp_path: Path) -> None:
+    run = train(make_recipe(settings_of(collection, collection / "named")), tmp_path / "run")
     model = load_model(open_run(tmp_path / "run"))
     assert model.known is not None
-    np.testing.assert_array_equal(model.known.rows_KD.numpy(), known(RegionStore.open(tmp_path / "named")).rows_KD)
-    moon_E, car_E = run.space.embed(["moon", "car"])
-    expected_E = (moon_E + car_E) / np.linalg.norm(moon_E + car_E)
-    np.testing.assert_allclose(model.known.vectors_KE[0].numpy(), expected_E, atol=1e-6)
+    rows_KD = known(RegionStore.open(collection / "named")).rows_KD
+    np.testing.assert_allclose(model.known.rows_KD.numpy(), rows_KD - rows_KD.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(model.known.vectors_KE[0].numpy(), unit_mean(run, "moon", "car"), atol=1e-6)
     assert model.get_parameter("map_AD").shape == (len(SEEN) + 3, 16)
     assert "ZSL" in evaluate_run(run, k=(1,)).reports["lesa"]
     with pytest.raises(LesaError, match=r"model\.settings\.classes is on, but .* the model has no classifier"):
-        train(make_recipe({**settings, "regions": str(tmp_path / "raw")}), tmp_path / "other")
+        train(make_recipe(settings_of(collection, collection / "raw")), tmp_path / "other")
+
+
+def test_names_without_a_vector_are_left_out_and_classes_without_a_name_too(collection: Path, tmp_path: Path) -> None:
+    store = renamed(collection, tmp_path / "store", ["okapi", "moon", "car"], ["okapi", "red okapi"], ["red car"])
+    run = train(make_recipe(settings_of(collection, store)), tmp_path / "run")
+    model = load_model(open_run(tmp_path / "run"))
+    assert model.known is not None
+    expected_KE = [unit_mean(run, "moon", "car"), unit_mean(run, "red car")]
+    np.testing.assert_allclose(model.known.vectors_KE.numpy(), expected_KE, atol=1e-6)
+    rows_KD = known(RegionStore.open(store)).rows_KD
+    expected_KD = (rows_KD - rows_KD.mean(axis=0))[[0, 2]]
+    np.testing.assert_allclose(model.known.rows_KD.numpy(), expected_KD, atol=1e-6)
+    assert model.get_parameter("map_AD").shape == (len(SEEN) + 2, 16)
+
+
+def test_a_run_says_how_many_classes_it_kept(collection: Path, tmp_path: Path) -> None:
+    settings = settings_of(collection, renamed(collection, tmp_path / "store", ["moon"], ["okapi"], ["cup"]))
+    config = tmp_path / "config.toml"
+    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items() if key != "model"))
+    command = ["train", str(config), "-o", str(tmp_path / "run"), "--set", "model.settings.classes=true"]
+    result = CliRunner().invoke(cli, command)
+    assert result.output.count("classes of the backbone that have a vector: 2 of 3\n") == 1, result.output
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["classes"] == {"kept": 2, "of": 3}
+    assert open_run(tmp_path / "run").classes == {"kept": 2, "of": 3}
+
+
+def test_a_run_without_a_class_that_has_a_vector_is_refused(collection: Path, tmp_path: Path) -> None:
+    store = renamed(collection, tmp_path / "store", ["okapi"], ["red okapi"], ["gnu", "wildebeest"])
+    with pytest.raises(LesaError, match=r"vectors\.txt has no vector for any name of the 3 classes .* such as 'okapi'"):
+        train(make_recipe(settings_of(collection, store)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.shared

@@ -214,6 +214,18 @@ def test_sources_are_centred_on_the_seen_labels_and_joined(two_sources: list[str
     np.testing.assert_allclose(vectors_CE, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_covered_labels_are_those_that_every_source_has(glove: Path, tmp_path: Path) -> None:
+    names = ["traffic dog", "fire", "dog (/m/0bt9lr)", "zebra", "fire dog", "Dog,", "&"]
+    assert VectorSpace((str(glove),), None).covered(names) == ["traffic dog", "dog (/m/0bt9lr)", "Dog,"]
+    table = str(tmp_path / "table.safetensors")
+    write_table(table, ["Dog,", "fire", "traffic dog"], np.ones((3, 2), dtype=np.float32))
+    assert VectorSpace((table, "text:any"), None).covered(names) == ["traffic dog", "fire", "Dog,"]
+    both = VectorSpace((str(glove), table), None)
+    assert both.covered(names) == ["traffic dog", "Dog,"]
+    assert both.embed(both.covered(names)).shape == (2, 5)
+    assert both.covered(["zebra"]) == []
+
+
 def test_a_stored_space_embeds_new_labels_as_the_fitted_one(two_sources: list[str]) -> None:
     fitted = fit_space(two_sources, ["w0", "w1", "w2"], centred=True)
     assert fitted.means_by_source is not None

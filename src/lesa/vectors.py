@@ -54,6 +54,16 @@ class VectorSpace:
             parts = [unit(_centre(part, mean, source), names) for part, mean, source in pairs]
         return unit(np.concatenate(parts, axis=1), names)
 
+    def covered(self, names: Sequence[str]) -> list[str]:
+        """Return the labels that have a vector in every source, in their order; each source is read once.
+
+        Raises:
+            LesaError: a source cannot be read.
+        """
+        for source in self.sources:
+            names = _covered_by(source, names)
+        return list(names)
+
 
 def fit_space(sources: Sequence[str], seen_names: Sequence[str], centred: bool) -> VectorSpace:
     """Return the vector space of a training run.
@@ -118,6 +128,19 @@ def read_vectors(source: str, names: Sequence[str]) -> Vector:
     return read_text_vectors(source, phrases)
 
 
+def _covered_by(source: str, names: Sequence[str]) -> list[str]:
+    """Return the labels for which `read_vectors` finds a vector in the source, in their order."""
+    if source.endswith(".safetensors"):
+        rows, _ = _open_table(source)
+        return [name for name in names if name in rows]
+    if source.startswith(ENCODER):
+        return list(names)
+    phrases = [KEY.sub("", name) for name in names]
+    table = _read_tokens(source, phrases)
+    pairs = zip(names, phrases, strict=True)
+    return [name for name, phrase in pairs if all(token in table for token in _tokens_of(phrase, table))]
+
+
 def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
     """Read labels' vectors from GloVe's or word2vec's text format, float32 `C x E`.
 
@@ -129,14 +152,7 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
     Raises:
         LesaError: the file is missing, damaged or in another format, or does not contain a label's word.
     """
-    tokens = {
-        token
-        for name in names
-        for word in split_words(name)
-        for token in (_phrase(name), word, *split_punctuation(word))
-    }
-    wanted = tokens | {token.lower() for token in tokens}
-    table = dict(_stream_vectors(Path(path), wanted))
+    table = _read_tokens(path, names)
     parts = [_tokens_of(name, table) for name in names]
     missing = [
         (token, name) for name, tokens in zip(names, parts, strict=True) for token in tokens if token not in table
@@ -145,6 +161,17 @@ def read_text_vectors(path: Path | str, names: Sequence[str]) -> Vector:
         raise _no_vector(path, [f"{token!r} (label {name!r})" for token, name in missing])
     means = [np.mean([table[token] for token in tokens], axis=0, dtype=np.float64) for tokens in parts]
     return np.stack(means).astype(np.float32)
+
+
+def _read_tokens(path: Path | str, names: Sequence[str]) -> dict[str, Vector]:
+    """Return, with their vectors, the file's tokens that may be part of a label: phrases, words, and words' parts."""
+    tokens = {
+        token
+        for name in names
+        for word in split_words(name)
+        for token in (_phrase(name), word, *split_punctuation(word))
+    }
+    return dict(_stream_vectors(Path(path), tokens | {token.lower() for token in tokens}))
 
 
 def _phrase(name: str) -> str:
@@ -279,6 +306,19 @@ def read_table(path: Path | str, names: Sequence[str]) -> Vector:
     Raises:
         LesaError: the file is missing, is not such a table, or does not contain a label.
     """
+    rows, vectors = _open_table(path)
+    if missing := [repr(name) for name in names if name not in rows]:
+        raise _no_vector(path, missing)
+    chosen: Vector = vectors[[rows[name] for name in names]].astype(np.float32)
+    return chosen
+
+
+def _open_table(path: Path | str) -> tuple[dict[str, int], Vector]:
+    """Return the row of each label of a table, and all its vectors.
+
+    Raises:
+        LesaError: the file is missing, or is not such a table.
+    """
     if not Path(path).is_file():
         raise LesaError(f"{path} does not exist: write it with lesa.vectors.write_table")
     try:
@@ -289,10 +329,7 @@ def read_table(path: Path | str, names: Sequence[str]) -> Vector:
         raise LesaError(f"{path} is not a table of label vectors ({error}): see lesa.vectors.write_table") from None
     if vectors.ndim != 2 or len(rows) != len(vectors):
         raise LesaError(f"{path} holds {len(rows)} names for vectors of shape {vectors.shape}: write it again")
-    if missing := [repr(name) for name in names if name not in rows]:
-        raise _no_vector(path, missing)
-    chosen: Vector = vectors[[rows[name] for name in names]].astype(np.float32)
-    return chosen
+    return rows, vectors
 
 
 def _encode_text(encoder: str, names: Sequence[str]) -> Vector:

@@ -23,4 +23,6 @@ def train(config: Path, out: Path, overrides: tuple[str, ...], device: str) -> N
     from lesa.learn.train_bar import train_with_bar
 
     run = train_with_bar(read_recipe(config, list(overrides)), out, device=device)
+    if run.classes is not None:
+        click.echo(f"classes of the backbone that have a vector: {run.classes['kept']} of {run.classes['of']}")
     click.echo(f"trained: {run.folder} (next: lesa evaluate {run.folder})")

@@ -115,12 +115,16 @@ class Output(CodeScores):
 
 
 class KnownClasses(NamedTuple):
-    """The classes that the backbone already knows by name (`lesa.learn.regions.classes`), for methods that use them."""
+    """The classes that the backbone already knows by name (`lesa.learn.regions.classes`), for methods that use them.
+
+    Only classes with a label vector are here (K). The mean row is that of all classes: what a classifier adds to all
+    logits alike says nothing about a class.
+    """
 
     vectors_KE: Tensor
     """The label vector of each class, of unit length: of several synonyms the mean's direction."""
     rows_KD: Tensor
-    """The row of each class in the backbone's classifier, in the space of the regions."""
+    """The row of each class in the backbone's classifier less the mean row, in the space of the regions."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A run's folder: everything that rebuilds a trained model, and its checkpoints.
 
-run.json              recipe, labels, the sources of their vectors, and a description of the regions
+run.json              recipe, labels, the sources of their vectors, a description of the regions, and how many of the
+                      backbone's own classes have a vector
 vectors.safetensors   the label vectors (unseen first, then seen), and the means that were subtracted from them
 last.safetensors      weights, optimiser and state of the last checkpoint, from which training is resumed
 best.safetensors      the best weights on validation
@@ -47,7 +48,9 @@ class Run:
     regions: dict[str, Any]
     """Description of its regions: backbone, grid, size, projection."""
     known: KnownClasses | None = None
-    """The backbone's own classes, if the method uses them."""
+    """The backbone's own classes that have a vector, if the method uses them."""
+    classes: dict[str, int] | None = None
+    """How many classes were `kept` because they have a vector, `of` how many; if the method uses them."""
 
     @property
     def log(self) -> Path:
@@ -75,6 +78,7 @@ def write_run(run: Run) -> None:
             "unseen": list(run.vocabulary.unseen),
             "seen": list(run.vocabulary.seen),
             "regions": run.regions,
+            **({"classes": run.classes} if run.classes is not None else {}),
             "made_with": {
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),
@@ -108,6 +112,7 @@ def open_run(folder: Path | str) -> Run:
         space=VectorSpace(sources=recipe.vectors, means_by_source=means),
         regions=manifest["regions"],
         known=_read_known(folder / KNOWN) if recipe.model.uses_classes else None,
+        classes=manifest.get("classes"),
     )
 
 

@@ -33,7 +33,7 @@ from lesa.learn.predict import predict, read_regions
 from lesa.learn.recipe import Recipe, recipe_settings
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import Run, load_tensors, open_run, restore_weights, save_tensors, write_run
-from lesa.vectors import VectorSpace, fit_space, unit
+from lesa.vectors import BUNDLED_ENCODERS, ENCODER, VectorSpace, fit_space, unit
 
 LOG_EVERY = 50
 """Steps between two lines of the log."""
@@ -100,6 +100,7 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
     model = replace(recipe.model, region_size=store.size, vector_size=vectors_CE.shape[1])
     if model.grid is None:
         model = replace(model, grid=store.grid)
+    known, classes = _known_classes(store, space) if recipe.model.uses_classes else (None, None)
     run = Run(
         folder=folder,
         recipe=replace(recipe, model=model),
@@ -107,26 +108,39 @@ def _begin_run(recipe: Recipe, folder: Path, dataset: Dataset, store: RegionStor
         vectors_CE=vectors_CE,
         space=space,
         regions=_regions_of(store, dataset),
-        known=_known_classes(store, space) if recipe.model.uses_classes else None,
+        known=known,
+        classes=classes,
     )
     write_run(run)
     return run
 
 
-def _known_classes(store: RegionStore, space: VectorSpace) -> KnownClasses:
-    """Return the classes of the store's backbone with their label vectors.
+def _known_classes(store: RegionStore, space: VectorSpace) -> tuple[KnownClasses, dict[str, int]]:
+    """Return the classes of the store's backbone with their label vectors, and how many are kept of how many.
+
+    A name without a vector is left out, and so is a class that has no other name. The mean row is that of all classes.
 
     Raises:
-        LesaError: the backbone has no such classes, or a name has no vector.
+        LesaError: the backbone has no such classes, or no name of any class has a vector.
     """
     classes = store.classes()
     if isinstance(classes, str):
         raise LesaError(f"model.settings.classes is on, but {store.folder} has no classes of its backbone: {classes}")
-    names = list(dict.fromkeys(name for synonyms in classes.names for name in synonyms))
+    names = space.covered(list(dict.fromkeys(name for synonyms in classes.names for name in synonyms)))
+    if not names:
+        raise LesaError(
+            f"model.settings.classes is on, but {', '.join(space.sources)} has no vector for any name of the "
+            f"{len(classes.names)} classes of the backbone, such as {classes.names[0][0]!r}: use a file with more "
+            f"words, or the sentence encoder `{ENCODER}{next(iter(BUNDLED_ENCODERS))}`, which embeds any phrase"
+        )
     vectors = dict(zip(names, space.embed(names), strict=True))
-    means_KE = np.stack([np.mean([vectors[name] for name in synonyms], axis=0) for synonyms in classes.names])
-    vectors_KE = unit(means_KE, [synonyms[0] for synonyms in classes.names])
-    return KnownClasses(torch.from_numpy(vectors_KE), torch.from_numpy(classes.rows_KD))
+    with_vector = [[name for name in synonyms if name in vectors] for synonyms in classes.names]
+    kept = [row for row, synonyms in enumerate(with_vector) if synonyms]
+    means_KE = np.stack([np.mean([vectors[name] for name in with_vector[row]], axis=0) for row in kept])
+    vectors_KE = unit(means_KE, [with_vector[row][0] for row in kept])
+    rows_KD = (classes.rows_KD - classes.rows_KD.mean(axis=0))[kept]
+    known = KnownClasses(torch.from_numpy(vectors_KE), torch.from_numpy(rows_KD))
+    return known, {"kept": len(kept), "of": len(classes.names)}
 
 
 def _same_model(recipe: Recipe, other: Recipe) -> bool:

@@ -24,8 +24,8 @@ class SynthesisedSettings:
     unit_classifiers: bool = True
     """Whether the seen labels' classifiers are brought to unit length, so that frequent labels do not dominate."""
     classes: bool = False
-    """Whether the classes that the backbone knows by name are examples, too. Then unseen labels may be such classes:
-    say so beside the results."""
+    """Whether the classes that the backbone knows by name are examples, too, as far as they have a label vector. Then
+    unseen labels may be such classes: say so beside the results."""
 
 
 class Synthesised(Model):
@@ -41,7 +41,8 @@ class Synthesised(Model):
     map in place of the straight one. A label far from all examples gets a classifier near zero.
 
     With `classes` the K classes that the backbone knows by name are examples beside the S seen labels, A = S + K: g is
-    then the class's row in the backbone's classifier, less the mean of the rows, divided by its norm.
+    then the class's row in the backbone's classifier, less the mean of all rows, divided by its norm. A class without a
+    label vector is left out.
 
     Source: the family of Elhoseiny, Saleh & Elgammal, "Write a Classifier", ICCV 2013, and of Changpinyo, Chao, Gong &
     Sha, "Synthesized Classifiers for Zero-Shot Learning", CVPR 2016.
@@ -63,7 +64,7 @@ class Synthesised(Model):
         rows_KD = vectors_SE.new_zeros(0, self.config.region_size)
         anchors_AE = vectors_SE
         if self.known is not None:
-            rows_KD = F.normalize(self.known.rows_KD - self.known.rows_KD.mean(dim=0), dim=1)
+            rows_KD = F.normalize(self.known.rows_KD, dim=1)
             anchors_AE = torch.cat([vectors_SE, self.known.vectors_KE])
         self.register_buffer("rows_KD", rows_KD)
         self.register_buffer("anchors_AE", F.normalize(anchors_AE, dim=1))
