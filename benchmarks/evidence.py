@@ -139,21 +139,19 @@ class Scorer:
 def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
     """Print the table of deletion and insertion."""
     labels, manifest = tagger.labels(), tagger.bundle.manifest
-    scorer, rows = Scorer(tagger, labels.vectors_CE), {}
+    scorer, rows = Scorer(tagger, labels.points_CE), {}
     count = round(share * manifest.grid[0] * manifest.grid[1])
     for number, photo in enumerate(photos):
         image = open_photo(photo)
         pixels, covered = (to_pixels(each, manifest.preprocessing) for each in (image, cover(image, fill)))
         codes = tagger.codes(photo)
-        before_C = select(codes.codes_ME @ labels.vectors_CE.T, manifest.selection)
+        before_C = select(codes.codes_ME @ labels.points_CE.T, manifest.selection)
         best = np.argsort(-before_C)[:TAGS]
         fall_RC = before_C - scorer(singles(pixels, covered, manifest.grid))
         batch: dict[bytes, Floats] = {b"": covered}
         asked = []
         for c in best:
-            by_name = maps(codes, labels.vectors_CE, c, manifest.selection, manifest.grid) | {
-                "occlusion": fall_RC[:, c]
-            }
+            by_name = maps(codes, labels.points_CE, c, manifest.selection, manifest.grid) | {"occlusion": fall_RC[:, c]}
             for name, order in orders(by_name, manifest.grid, number).items():
                 chosen_R = np.zeros(len(order), bool)
                 chosen_R[order[:count]] = True
@@ -184,7 +182,7 @@ def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
 def point(tagger: Tagger, folder: Path, boxes: dict[str, dict[str, list[int]]]) -> None:
     """Print how often each map points into the object's box."""
     manifest, rows, area = tagger.bundle.manifest, {}, []
-    own = tagger.labels().vectors_CE
+    own = tagger.labels().points_CE
     scorer = Scorer(tagger, own)
     for photo, words in boxes.items():
         codes, image = tagger.codes(folder / photo), open_photo(folder / photo)
@@ -196,7 +194,7 @@ def point(tagger: Tagger, folder: Path, boxes: dict[str, dict[str, list[int]]]) 
         for word, box in words.items():
             inside_R = (box[0] <= x_R) & (x_R <= box[2]) & (box[1] <= y_R) & (y_R <= box[3])
             area.append(inside_R.mean())
-            vectors = np.concatenate([tagger.labels([word]).vectors_CE, own])
+            vectors = np.concatenate([tagger.labels([word]).points_CE, own])
             scorer.vectors = vectors[:1]
             before = select(codes.codes_ME @ vectors[:1].T, manifest.selection)
             by_name = maps(codes, vectors, 0, manifest.selection, manifest.grid)

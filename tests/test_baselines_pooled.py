@@ -1,6 +1,7 @@
 """The compared methods on the mean region: against NumPy, in the training loop, and through a checkpoint."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from sklearn.linear_model import Ridge
 
 from lesa.errors import LesaError
+from lesa.label_map import LabelMap
 from lesa.learn.baselines.eszsl import RidgeRegression
 from lesa.learn.baselines.fast0tag import principal_directions
 from lesa.learn.datasets.dataset import read_dataset
 from lesa.learn.evaluate import Evaluation, evaluate_run
+from lesa.learn.losses import contrastive_loss
 from lesa.learn.methods import KINDS, build_model
-from lesa.learn.model import KnownClasses, Model, ModelConfig
+from lesa.learn.model import CodeModel, KnownClasses, Model, ModelConfig
 from lesa.learn.recipe import make_recipe
 from lesa.learn.regions.store import RegionStore
 from lesa.learn.run import load_tensors, open_run, save_tensors
@@ -158,13 +161,84 @@ def test_known_classes_are_examples_beside_the_seen_labels() -> None:
         model.accumulate(torch.tensor(regions()), torch.tensor(vectors()), torch.tensor(targets()))
         model.solve()
     x = regions().mean(axis=1) - regions().mean(axis=(0, 1))
-    y_BS = targets()
-    g_SD = unit((np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - y_BS.mean(axis=0))).T)
+    y_BS = targets() - targets().mean(axis=0)
+    # The seen labels' regressions shrink towards what the classes alone say, as far as that is of use.
+    inverse_KK = np.linalg.inv(kernel(class_vectors_KE, class_vectors_KE) + 0.2 * np.eye(4))
+    guess_SD = unit(kernel(unit(vectors()), class_vectors_KE) @ inverse_KK @ unit(rows_KD))
+    share_S = [max(0.0, (x @ g) @ y / ((x @ g) @ (x @ g))) for g, y in zip(guess_SD, y_BS.T, strict=True)]
+    assert 0 < np.count_nonzero(share_S) < S
+    start_SD = np.array(share_S)[:, None] * guess_SD
+    g_SD = unit(start_SD + (np.linalg.inv(x.T @ x + 3.0 * np.eye(D)) @ x.T @ (y_BS - x @ start_SD.T)).T)
     g_AD = np.vstack([g_SD, unit(rows_KD)])
     v_AE = np.vstack([unit(vectors()), class_vectors_KE])
 
     w_CD = kernel(unit(vectors(C, 3)), v_AE) @ np.linalg.inv(kernel(v_AE, v_AE) + 0.2 * np.eye(len(v_AE))) @ g_AD
     assert same(scores(model.eval(), regions(), vectors(C, 3)), x @ w_CD.T)
+
+
+def test_labels_of_unit_length_have_classifiers_of_unit_length() -> None:
+    plain, unit_labels = (fitted("synthesised", ridge=3.0, unit_labels=chosen) for chosen in (False, True))
+    # Photos that span the space of the regions, one region each: their scores give the classifiers.
+    photos = np.linalg.qr(np.random.default_rng(7).normal(size=(D, D)))[0][:, None] + arrays(plain)["mean_D"]
+    classifiers_CD = scores(plain, photos, vectors(C, 3)).T
+    assert same(scores(unit_labels, photos, vectors(C, 3)).T, unit(classifiers_CD))
+
+
+@pytest.mark.parametrize("unit_codes", [False, True])
+def test_temperature_and_prior_minimise_the_contrastive_loss_of_the_seen_labels(unit_codes: bool) -> None:
+    config = replace(config_of("synthesised", ridge=3.0, prior=1.0), unit_codes=unit_codes)
+    model = build_model(config, torch.tensor(vectors()), seed=0).double()
+    with torch.no_grad():
+        model.accumulate(torch.tensor(regions()), torch.tensor(vectors()), torch.tensor(targets()))
+        model.solve()
+    w = arrays(model.eval())
+    whole_BS = scores(model, regions(), vectors())
+    similarity_SA = np.exp(-2 * (2 - 2 * unit(vectors()) @ w["anchors_AE"].T))
+    prior_S = similarity_SA @ w["prior_A"]
+
+    def loss(scale: float, further_A: np.ndarray) -> float:
+        p_A = w["prior_A"] + further_A
+        kernel_AA = np.exp(-2 * (2 - 2 * w["anchors_AE"] @ w["anchors_AE"].T)) + 0.3 * np.eye(S)
+        tried_BS = torch.tensor(scale * (whole_BS - prior_S) + similarity_SA @ p_A)
+        return float(contrastive_loss(tried_BS, torch.tensor(targets()))) + 1e-3 * p_A @ kernel_AA @ p_A
+
+    best = loss(1.0, np.zeros(S))
+    rng = np.random.default_rng(9)
+    assert all(loss(scale, np.zeros(S)) > best - 1e-9 for scale in (0.9, 0.99, 1.01, 1.1))
+    assert all(loss(1.0, 0.01 * rng.normal(size=S)) > best for _ in range(20))
+    assert np.ptp(prior_S) > 0.1
+
+
+def test_a_share_of_the_prior_is_that_share() -> None:
+    whole, half, none = (
+        scores(fitted("synthesised", ridge=3.0, prior=share), regions(), vectors(C, 3)) for share in (1.0, 0.5, 1e-12)
+    )
+    assert np.allclose(half, (whole + none) / 2)
+
+
+def test_a_cut_code_keeps_the_directions_that_matter_most() -> None:
+    whole = scores(fitted("synthesised", ridge=3.0), regions(), vectors())
+    errors = []
+    for size in range(1, min(D, S) + 1):
+        model = fitted("synthesised", ridge=3.0, largest_code=size)
+        assert isinstance(model, CodeModel)
+        assert model.code_size == size
+        errors.append(float(np.abs(scores(model, regions(), vectors()) - whole).mean()))
+    assert errors[-1] < 1e-10
+    assert errors[0] > errors[len(errors) // 2] > errors[-1]
+
+
+def test_the_label_map_gives_the_same_points_without_pytorch() -> None:
+    model = fitted("synthesised", ridge=3.0, prior=1.0, unit_labels=True)
+    assert isinstance(model, CodeModel)
+    unit_CE = unit(vectors(C, 3))
+    label_map = model.label_map()
+    assert label_map is not None
+    np.testing.assert_allclose(label_map.points(unit_CE), model.points(torch.tensor(unit_CE)).numpy(), atol=1e-5)
+    again = LabelMap.from_bytes(label_map.to_bytes())
+    np.testing.assert_allclose(again.points(unit_CE), label_map.points(unit_CE), atol=1e-6)
+    half = LabelMap.from_bytes(label_map.to_bytes(half=True)).points(unit_CE)
+    assert 0 < np.abs(half - label_map.points(unit_CE)).max() < 0.02
 
 
 def test_a_seen_label_gets_nearly_its_own_classifier() -> None:

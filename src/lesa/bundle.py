@@ -1,10 +1,11 @@
 """The deployable model, one zip or folder. It is opened only if its version, hashes, names and shapes agree.
 
 manifest.json         format, preprocessing, sizes, how to score, the labels, the hash of every other member
-graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, E), `attention` (B, M, R), `regions` (B, R, E), any B
+graph.onnx            photos `B, 3, H, W` -> `codes` (B, M, P), `attention` (B, M, R), `regions` (B, R, P), any B
 labels.safetensors    the labels' vectors (C, E), in 32 bits, or in 8 bits with one scale per label; means for centring
 MODEL_CARD.md         data, licence, metrics with their rules, limits
 calibration.json      optional: how scores become probabilities, and how the calibration was fitted
+label-map.safetensors optional: the map from label vectors to points among the codes (`lesa.label_map`)
 
 The zip is not compressed, so no member is larger than the file. A folder with the same members can be opened as well.
 """
@@ -28,11 +29,12 @@ from lesa.codes import SELECTIONS, Selection
 from lesa.errors import LesaError
 from lesa.files import replacing
 from lesa.images import RESAMPLE, Preprocessing
+from lesa.label_map import LabelMap
 from lesa.vectors import VectorSpace, unit
 
-FORMAT = "lesa-bundle-4"
+FORMAT = "lesa-bundle-5"
 MANIFEST, GRAPH, LABELS, CARD = "manifest.json", "graph.onnx", "labels.safetensors", "MODEL_CARD.md"
-CALIBRATION = "calibration.json"
+CALIBRATION, LABEL_MAP = "calibration.json", "label-map.safetensors"
 DEFAULT = "default"
 """The name of the bundle that comes with the package."""
 EMBEDDED = Path(__file__).with_name("default.lesa")
@@ -60,7 +62,9 @@ class Manifest:
     attentions: int
     """M, the number of codes of a photo."""
     vector_size: int
-    """E, the length of a code and of a label vector."""
+    """E, the length of a label vector."""
+    code_size: int
+    """P, the length of a code: E, unless the bundle has a label map."""
     selection: Selection
     """How the M dot products of a label become its score."""
     unseen: tuple[str, ...]
@@ -84,8 +88,8 @@ class Manifest:
             raise LesaError(f"selection is {self.selection!r}, expected one of {', '.join(SELECTIONS)}")
         if not 0 <= self.region_shift < 1:
             raise LesaError(f"region_shift is {self.region_shift}, expected at least 0 and less than 1")
-        if min(*self.grid, self.attentions, self.vector_size) < 1:
-            raise LesaError("grid, attentions and vector_size must be at least 1")
+        if min(*self.grid, self.attentions, self.vector_size, self.code_size) < 1:
+            raise LesaError("grid, attentions, vector_size and code_size must be at least 1")
         if len(set(self.names)) != len(self.names) or not self.tags:
             raise LesaError("no label was given, or one appears twice: give each label once")
 
@@ -108,6 +112,7 @@ class Manifest:
             grid=(int(rows), int(columns)),
             attentions=int(fields["attentions"]),
             vector_size=int(fields["vector_size"]),
+            code_size=int(fields["code_size"]),
             selection=fields["selection"],
             region_shift=float(fields["region_shift"]),
             parents={str(label): _texts(above) for label, above in fields["parents"].items()},
@@ -134,6 +139,12 @@ class Bundle:
     """SHA-256 of everything that decides codes and scores; calibration, model card and parents do not change it."""
     calibration: Calibration | None = None
     """How scores become probabilities, if the bundle was calibrated."""
+    label_map: LabelMap | None = None
+    """How label vectors become points among the codes; None if they are their own points."""
+
+    def points(self, vectors_CE: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the points of labels among the codes, `C, P`, from their unit vectors."""
+        return vectors_CE if self.label_map is None else self.label_map.points(vectors_CE)
 
     @property
     def name(self) -> str:
@@ -241,6 +252,7 @@ def _assemble(path: Path, content: _Content) -> Bundle:
         card=members[CARD].decode("utf-8", "replace"),
         fingerprint=hashlib.sha256(_decisive(fields)).hexdigest(),
         calibration=_calibration(path, members),
+        label_map=_label_map(path, manifest, members),
     )
 
 
@@ -257,6 +269,24 @@ def _calibration(path: Path, members: Mapping[str, bytes]) -> Calibration | None
         return Calibration.from_dict(json.loads(members[CALIBRATION]))
     except (LesaError, ValueError, RecursionError) as error:
         raise LesaError(f"{path}: {CALIBRATION} cannot be read: {error}") from None
+
+
+def _label_map(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> LabelMap | None:
+    expected = manifest.vector_size, manifest.code_size
+    if LABEL_MAP not in members:
+        if manifest.vector_size != manifest.code_size:
+            raise LesaError(
+                f"{path}: label vectors of {expected[0]} numbers and codes of {expected[1]} need {LABEL_MAP}"
+            )
+        return None
+    try:
+        label_map = LabelMap.from_bytes(members[LABEL_MAP])
+    except LesaError as error:
+        raise LesaError(f"{path}: {error}: export the run again") from None
+    given = label_map.anchors_AE.shape[1], label_map.code_size
+    if given != expected:
+        raise LesaError(f"{path}: {LABEL_MAP} maps {given[0]} numbers to {given[1]}, the manifest says {expected}")
+    return label_map
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], Manifest, dict[str, str]]:

@@ -44,15 +44,15 @@ class Scored(NamedTuple):
     """The number of the code that each label picked, 0 to M - 1."""
 
 
-def score(codes: Codes, vectors_CE: Floats, selection: str) -> Scored:
+def score(codes: Codes, points_CE: Floats, selection: str) -> Scored:
     """Let each label pick the code that fits it best, and return the labels' scores.
 
     Args:
         codes: the codes of a photo.
-        vectors_CE: unit vectors of the labels, `C, E`.
+        points_CE: the labels' points among the codes, `C, E`: their unit vectors, or what the label map makes of them.
         selection: `max` or `log-mean-exp`, see `select`.
     """
-    by_code_MC = codes.codes_ME @ vectors_CE.T
+    by_code_MC = codes.codes_ME @ points_CE.T
     return Scored(select(by_code_MC, selection), by_code_MC.argmax(axis=0))
 
 
@@ -69,7 +69,7 @@ def select(by_code_MC: Floats, selection: str) -> Floats:
     return soft_C
 
 
-def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None = None) -> Floats:
+def evidence(codes: Codes, points_CE: Floats, winner_C: NDArray[np.intp] | None = None) -> Floats:
     """Return the evidence of each region for each label, `C, R`, in units of the score.
 
     A code is a gain times the mean of the regions in word space, weighted with the code's attention. So the mean of a
@@ -80,14 +80,14 @@ def evidence(codes: Codes, vectors_CE: Floats, winner_C: NDArray[np.intp] | None
 
     Args:
         codes: the codes of a photo.
-        vectors_CE: unit vectors of the labels, `C, E`.
+        points_CE: the labels' points among the codes, `C, E`: their unit vectors, or what the label map makes of them.
         winner_C: the code that each label picked; the best one if not given.
     """
     if winner_C is None:
-        winner_C = (codes.codes_ME @ vectors_CE.T).argmax(axis=0)
+        winner_C = (codes.codes_ME @ points_CE.T).argmax(axis=0)
     length_M = np.linalg.norm(codes.attention_MR @ codes.regions_RE, axis=1)
     gain_M = np.linalg.norm(codes.codes_ME, axis=1) / np.maximum(length_M, np.finfo(np.float32).tiny)
-    evidence_CR: Floats = gain_M[winner_C, None] * (vectors_CE @ codes.regions_RE.T)
+    evidence_CR: Floats = gain_M[winner_C, None] * (points_CE @ codes.regions_RE.T)
     return evidence_CR
 
 

@@ -23,9 +23,9 @@ def open_graph(bundle: Bundle) -> RunGraph:
     side = manifest.preprocessing.size
     expected = {
         "pixels": [3, side, side],
-        "codes": [manifest.attentions, manifest.vector_size],
+        "codes": [manifest.attentions, manifest.code_size],
         "attention": [manifest.attentions, rows * columns],
-        "regions": [rows * columns, manifest.vector_size],
+        "regions": [rows * columns, manifest.code_size],
     }
     shapes = {each.name: each.shape[1:] for each in [*session.get_inputs(), *session.get_outputs()]}
     if shapes != expected:

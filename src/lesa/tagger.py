@@ -48,8 +48,8 @@ class Labels:
 
     names: tuple[str, ...]
     """The labels as they were asked for (C names)."""
-    vectors_CE: Floats
-    """Their unit vectors."""
+    points_CE: Floats
+    """Their points among the codes: their unit vectors, unless the bundle has a label map."""
     seen: tuple[bool, ...]
     """Whether training photos carried them."""
     biases_C: NDArray[np.float64] | None = None
@@ -221,7 +221,7 @@ class Tagger:
         value_C = scored.scores_C if probability_C is None else probability_C
         order = np.argsort(-value_C, kind="stable")[:top]
         chosen_C = np.array([c for c in order.tolist() if threshold is None or value_C[c] >= threshold], np.intp)
-        maps_CR = evidence(codes, labels.vectors_CE[chosen_C], scored.winner_C[chosen_C])
+        maps_CR = evidence(codes, labels.points_CE[chosen_C], scored.winner_C[chosen_C])
         return [
             self._tag(
                 labels.names[c],
@@ -257,11 +257,11 @@ class Tagger:
 
     def score(self, codes: Codes, labels: Labels) -> Scored:
         """Return the labels' scores for a photo's codes, and the code that each label picked."""
-        return score(codes, labels.vectors_CE, self.bundle.manifest.selection)
+        return score(codes, labels.points_CE, self.bundle.manifest.selection)
 
     def evidence(self, codes: Codes, labels: Labels) -> Floats:
         """Return what each region alone says for each label, `C, R`, in units of the score."""
-        return evidence(codes, labels.vectors_CE, self.score(codes, labels).winner_C)
+        return evidence(codes, labels.points_CE, self.score(codes, labels).winner_C)
 
     def full_colour(self, codes: Codes, labels: Labels) -> float:
         """Return the evidence that gets the full colour in pictures of a photo, in units of the score; at least 0.
@@ -308,7 +308,8 @@ class Tagger:
         calibration = self.bundle.calibration
         biases_C = calibration.biases(canonical, seen) if calibration else None
         composed = tuple(others) if composing else ()
-        return Labels(names, np.stack([vectors[name] for name in names]), seen, biases_C, composed)
+        points_CE = self.bundle.points(np.stack([vectors[name] for name in names]))
+        return Labels(names, points_CE, seen, biases_C, composed)
 
     def _embed(self, names: list[str]) -> Floats:
         """Return vectors of words that the bundle does not carry.

@@ -152,9 +152,9 @@ def failed_line(name: str, reason: str) -> dict[str, Any]:
     return {"photo": name, "failed": reason}
 
 
-def record_type(attentions: int, vector_size: int) -> np.dtype[np.void]:
+def record_type(attentions: int, code_size: int) -> np.dtype[np.void]:
     """Return the NumPy type of a record: a photo's codes, their scales and their boxes."""
-    codes, scales = ("codes", "i1", (attentions, vector_size)), ("scales", "<f4", (attentions,))
+    codes, scales = ("codes", "i1", (attentions, code_size)), ("scales", "<f4", (attentions,))
     return np.dtype([codes, scales, ("boxes", "u1", (attentions, 4))])
 
 
@@ -165,6 +165,6 @@ def open_records(path: Path, manifest: dict[str, Any], model: Manifest) -> Recor
         LesaError: the file is too short.
     """
     file = files_of(path, manifest)[0]
-    kind = record_type(model.attentions, model.vector_size)
+    kind = record_type(model.attentions, model.code_size)
     _refuse_shorter(file, manifest["rows"] * kind.itemsize)
     return np.memmap(file, kind, mode="r", shape=(manifest["rows"],))

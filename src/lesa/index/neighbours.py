@@ -114,12 +114,12 @@ def _train(records: Records) -> Any:
     """Return a vector index with its directions and centres, but without codes."""
     import faiss
 
-    attentions, vector_size = records["codes"].shape[1:]
+    attentions, code_size = records["codes"].shape[1:]
     total = len(records) * attentions
     cells = max(1, min(round(2 * np.sqrt(total)), total // TRAINING_CODES))
     random = np.random.default_rng(0)
-    size = min(DIRECTIONS, vector_size)
-    turn = faiss.LinearTransform(vector_size, size, False)
+    size = min(DIRECTIONS, code_size)
+    turn = faiss.LinearTransform(code_size, size, False)
     directions_DE = _directions(_floats(records[_sample(random, len(records), SAMPLE)]), size)
     faiss.copy_array_to_vector(directions_DE.ravel(), turn.A)
     turn.is_trained = True

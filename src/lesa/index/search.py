@@ -83,14 +83,14 @@ class Index:
         Raises:
             LesaError: the words have no vector.
         """
-        vector_E = self._tagger.labels([words]).vectors_CE[0]
+        point_E = self._tagger.labels([words]).points_CE[0]
 
         def answer(codes_BME: Floats, scale_BM: Floats) -> tuple[Floats, NDArray[np.intp]]:
-            products_N = codes_BME.reshape(-1, len(vector_E)) @ vector_E
+            products_N = codes_BME.reshape(-1, len(point_E)) @ point_E
             by_code_MB = (products_N.reshape(scale_BM.shape) * scale_BM).T
             return select(by_code_MB, self._tagger.bundle.manifest.selection), by_code_MB.argmax(axis=0)
 
-        return self._hits(answer, vector_E[None], top)
+        return self._hits(answer, point_E[None], top)
 
     def like(self, photo: Path | str, top: int = 10) -> list[Hit]:
         """Return the photos whose codes are most similar to a photo's codes, the most similar one first.

@@ -208,8 +208,8 @@ def _begin(path: Path, folder: Path, bundle: Bundle) -> None:
         raise LesaError(f"{path} is not an index but holds something else: give another folder")
     manifest = bundle.manifest
     made_by = {"bundle": bundle.name, "fingerprint": bundle.fingerprint, "folder": str(folder)}
-    shape = {"attentions": manifest.attentions, "vector_size": manifest.vector_size, "selection": manifest.selection}
-    size = record_type(manifest.attentions, manifest.vector_size).itemsize
+    shape = {"attentions": manifest.attentions, "code_size": manifest.code_size, "selection": manifest.selection}
+    size = record_type(manifest.attentions, manifest.code_size).itemsize
     counts = {"number": 0, "rows": 0, "record": size, "journal": 0}
     write_index_manifest(path, {"format": FORMAT, **made_by, **shape, **counts})
 

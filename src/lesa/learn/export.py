@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lesa.bundle import CARD, GRAPH, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
+from lesa.bundle import CARD, GRAPH, LABEL_MAP, LABELS, Bundle, Manifest, pack_labels, read_labels, write_bundle
 from lesa.codes import select
 from lesa.errors import LesaError, did_you_mean
 from lesa.evaluation.report import Report
@@ -20,6 +20,7 @@ from lesa.evaluation.tables import markdown_table, report_table
 from lesa.files import read_json
 from lesa.graph import open_graph
 from lesa.images import Preprocessing
+from lesa.label_map import LabelMap
 from lesa.learn.evaluate import refuse_other_regions
 from lesa.learn.methods import KINDS
 from lesa.learn.model import CodeModel, Encoded
@@ -69,7 +70,7 @@ class PhotoEncoder(nn.Module):
 
         A code is a positive multiple of its attention's mean of the regions; evidence is computed from that.
         """
-        return encoded.codes_BME, encoded.attention_BMR, encoded.regions_BRD @ self.model.word_space.w
+        return encoded.codes_BME, encoded.attention_BMR, self.model.region_points(encoded.regions_BRD)
 
 
 def export_run(
@@ -120,15 +121,22 @@ def export_run(
         graph=_make_graph(PhotoEncoder(backbone.module, projection, model), backbone),
         card=_model_card(run, out.stem, licence),
         fingerprint="",
+        label_map=model.label_map(),
     )
     pixels = random_pixels(backbone.preprocessing, 3)
     expected_BC = _scores_of(backbone, projection, model, pixels, bundle.vectors_CE)
     difference = _check_scores(bundle, pixels, expected_BC, TOLERANCE)
     labels = pack_labels(bundle.vectors_CE, run.space.means_by_source, bits=8 if small else 32)
+    further = {LABEL_MAP: bundle.label_map.to_bytes(half=small)} if bundle.label_map else {}
     if small:
-        bundle = replace(bundle, graph=halved(bundle.graph), vectors_CE=read_labels(out, manifest, labels)[0])
+        bundle = replace(
+            bundle,
+            graph=halved(bundle.graph),
+            vectors_CE=read_labels(out, manifest, labels)[0],
+            label_map=LabelMap.from_bytes(further[LABEL_MAP]) if further else None,
+        )
         difference = _check_scores(bundle, pixels, expected_BC, SMALL_TOLERANCE)
-    write_bundle(out, manifest, {GRAPH: bundle.graph, LABELS: labels, CARD: bundle.card.encode()})
+    write_bundle(out, manifest, {GRAPH: bundle.graph, LABELS: labels, CARD: bundle.card.encode(), **further})
     return difference
 
 
@@ -168,6 +176,7 @@ def make_manifest(
         grid=grid,
         attentions=model.attentions,
         vector_size=model.config.vector_size,
+        code_size=model.code_size,
         selection=model.config.selection,
         unseen=run.vocabulary.unseen,
         seen=run.vocabulary.seen,
@@ -222,7 +231,8 @@ def _check_scores(
         LesaError: it is more than the tolerance.
     """
     codes_BME, _, _ = open_graph(bundle)(pixels)
-    scores_BC = np.stack([select(codes @ bundle.vectors_CE.T, bundle.manifest.selection) for codes in codes_BME])
+    points_CE = bundle.points(bundle.vectors_CE)
+    scores_BC = np.stack([select(codes @ points_CE.T, bundle.manifest.selection) for codes in codes_BME])
     difference = float(np.abs(scores_BC - expected_BC).max() / np.ptp(expected_BC))
     # Not `>`: NaN must not pass.
     if not difference < tolerance:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lesa.codes import Selection
 from lesa.errors import LesaError
+from lesa.label_map import LabelMap
 from lesa.learn.settings import parse_settings
 
 OWN_SETTINGS = "model.settings."
@@ -197,6 +198,15 @@ class CodeModel(Model, ABC):
         """M, the number of codes of a photo."""
         return self.config.attentions
 
+    @property
+    def code_size(self) -> int:
+        """The length of a code; that of a label vector, unless the model has a label map."""
+        return self.config.vector_size
+
+    def region_points(self, regions_BRD: Tensor) -> Tensor:
+        """Return each region alone among the codes, `B, R, code size`; `regions_BRD` as `encode` returns them."""
+        return regions_BRD @ self.word_space.w
+
     def forward(self, regions_BRD: Tensor, vectors_CE: Tensor) -> Output:
         """Score C labels by their vectors on B photos by their regions.
 
@@ -220,15 +230,27 @@ class CodeModel(Model, ABC):
             LesaError: the vectors' size is not the model's.
         """
         check_vectors(self.config, vectors_CE)
-        vectors_EC = F.normalize(vectors_CE, dim=1).T
-        by_attention_BMC = encoded.codes_BME @ vectors_EC
+        return self.score_points(encoded, self.points(F.normalize(vectors_CE, dim=1)))
+
+    def points(self, unit_CE: Tensor) -> Tensor:
+        """Return where the labels lie among the codes, `C, code size`: here their vectors of unit length."""
+        return unit_CE
+
+    def label_map(self) -> LabelMap | None:
+        """Return `points` for use without PyTorch; None if the labels' points are their vectors."""
+        return None
+
+    def score_points(self, encoded: Encoded, points_CE: Tensor) -> Output:
+        """Score C labels by their points on B photos by their codes."""
+        points_EC = points_CE.T
+        by_attention_BMC = encoded.codes_BME @ points_EC
         return Output(
             scores_BC=self.word_space.select(by_attention_BMC),
             codes_BME=encoded.codes_BME,
             by_attention_BMC=by_attention_BMC,
             attention_BMR=encoded.attention_BMR,
             logits_BMR=encoded.logits_BMR,
-            uniform_scores_BC=encoded.uniform_BE @ vectors_EC,
+            uniform_scores_BC=encoded.uniform_BE @ points_EC,
         )
 
 
@@ -357,10 +379,11 @@ class MeanPool(CodeModel):
 class WordSpace(nn.Module):
     """W and the selection of a code: features -> codes in word space, dot products -> scores (paper, section 3.2)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, code_size: int | None = None) -> None:
+        """Make W for codes of the length of a label vector, or of another one."""
         super().__init__()
         self.selection = config.selection
-        self.w = nn.Parameter(torch.empty(config.region_size, config.vector_size))
+        self.w = nn.Parameter(torch.empty(config.region_size, code_size or config.vector_size))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07))) if config.unit_codes else None
         he_(self.w, fan_in=config.region_size)
 

@@ -104,6 +104,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast0tag-linear": _closed_form({"kind": "fast0tag-linear", "settings": {"ridge": 1e3, "label_ridge": 0.01}}),
     "eszsl": _closed_form({"kind": "eszsl", "settings": {"ridge": 1e3, "label_ridge": 1.0}}),
     "synthesised": _closed_form({"kind": "synthesised"}),
+    "best": _closed_form({"kind": "synthesised", "unit_codes": True, "settings": {"prior": 1.0}}),
     "training-free": _closed_form({"kind": "training-free"}),
     "logistic": _compared({"kind": "logistic"}, "logistic", learning_rate=3e-3),
     "warp": _compared({"kind": "logistic"}, "warp", weight_decay=1.0),

@@ -36,7 +36,7 @@ class RunTagger(Tagger):
     def score(self, codes: Codes, labels: Labels) -> Scored:
         """Return the labels' scores for a photo's codes, and the code that each label picked, by the run's model."""
         with torch.inference_mode():
-            out = self._encoder.model.score(cast(_RunCodes, codes).encoded, torch.from_numpy(labels.vectors_CE))
+            out = self._encoder.model.score_points(cast(_RunCodes, codes).encoded, torch.from_numpy(labels.points_CE))
             return Scored(out.scores_BC[0].numpy(), out.winner_BC[0].numpy())
 
     def _encode(self, photos: Sequence[Pixels]) -> list[Codes]:
@@ -73,5 +73,6 @@ def run_tagger(run: Run, regions: Path | str | None = None, vectors: Sequence[st
         graph=b"",
         card="",
         fingerprint="",
+        label_map=model.label_map(),
     )
     return RunTagger(bundle, PhotoEncoder(backbone.module, projection, model), vectors)

@@ -34,13 +34,25 @@ class RidgeRegression(nn.Module):
         self.get_buffer("gram_DD").add_(x_BD.T @ x_BD)
         self.get_buffer("cross_DE").add_(x_BD.T @ t_BE)
 
-    def solve(self, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weights `D, E` for centred features, and the means of features `D` and targets `E`, in float64."""
+    def solve(self, ridge: float, guess_DE: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weights `D, E` for centred features, and the means of features `D` and targets `E`, in float64.
+
+        Args:
+            ridge: weight of the weights' squared distance from zero, or from the best multiples of the guess.
+            guess_DE: for each target, the direction in which its weights are thought to lie; a multiple is never
+                negative.
+        """
         count = self.get_buffer("count").clamp(min=1)
         mean_D, mean_E = self.get_buffer("feature_sum_D") / count, self.get_buffer("target_sum_E") / count
         gram_DD = self.get_buffer("gram_DD") - count * torch.outer(mean_D, mean_D)
         cross_DE = self.get_buffer("cross_DE") - count * torch.outer(mean_D, mean_E)
-        return torch.linalg.solve(add_ridge(gram_DD, ridge), cross_DE), mean_D, mean_E
+        if guess_DE is None:
+            guess_DE = torch.zeros_like(cross_DE)
+        image_DE = gram_DD @ guess_DE
+        energy_E = (guess_DE * image_DE).sum(dim=0).clamp(min=torch.finfo(gram_DD.dtype).tiny)
+        start_DE = guess_DE * ((guess_DE * cross_DE).sum(dim=0) / energy_E).clamp(min=0)
+        weight_DE = start_DE + torch.linalg.solve(add_ridge(gram_DD, ridge), cross_DE - gram_DD @ start_DE)
+        return weight_DE, mean_D, mean_E
 
 
 @dataclass(frozen=True)
