@@ -53,14 +53,10 @@ class AttentionPerCluster(SharedMultiAttention):
         centroids_ME = k_means(F.normalize(vectors_SE, dim=1), self.config.attentions)
         self.register_buffer("centroids_ME", centroids_ME.to(vectors_SE))
 
-    def score(self, encoded: Encoded, vectors_CE: Tensor) -> ClusterOutput:
-        """Score C labels by their vectors on B photos by their codes; `by_attention_BMC` is that of all attentions.
-
-        Raises:
-            LesaError: the vectors' size is not the model's.
-        """
-        out = super().score(encoded, vectors_CE)
-        cluster_C = nearest(F.normalize(vectors_CE, dim=1), self.centroids_ME)
+    def score_points(self, encoded: Encoded, points_CE: Tensor) -> ClusterOutput:
+        """Score C labels, whose points are their unit vectors; `by_attention_BMC` is that of all attentions."""
+        out = super().score_points(encoded, points_CE)
+        cluster_C = nearest(points_CE, self.centroids_ME)
         scores_BC = out.by_attention_BMC[:, cluster_C, torch.arange(len(cluster_C), device=cluster_C.device)]
         kept = {field.name: getattr(out, field.name) for field in fields(Output)}
         return ClusterOutput(**{**kept, "scores_BC": scores_BC}, cluster_C=cluster_C)
