@@ -153,7 +153,7 @@ class Synthesised(CodeModel):
                 self._fit_prior(root_AA)
 
     def _fit_prior(self, root_AA: Tensor) -> None:
-        """Set the temperature, and the last column of the map from the weights p of phi."""
+        """Fit the weights p of phi and the temperature, and set what each anchor adds to the prior."""
         seen = self.get_buffer("sample_targets_NS").shape[1]
         count = min(int(self.regression.get_buffer("count")), SAMPLE)
         targets_NS = self.get_buffer("sample_targets_NS")[:count]
