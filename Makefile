@@ -14,7 +14,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/ready  ## train, evaluate and report on the embedded region codes (three minutes)
-	$(BIN)/lesa demo --out demo
+	$(BIN)/lesa demo --out demo --photos examples/photos/labels.csv
 
 test: $(VENV)/ready  ## the tests (under ten minutes)
 	$(BIN)/python -m pytest -m "not slow"

@@ -17,6 +17,7 @@ from lesa.learn.experiments.demo import CONTROL, MAIN, run_demo
 from lesa.learn.regions.store import RegionStore, StoreWriter
 from lesa.vectors import read_vectors
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
 PACKED_FILES = {
     "README.md",
     "dataset.json",
@@ -149,14 +150,24 @@ def test_the_demo_trains_evaluates_and_reports_and_keeps_what_is_done(tmp_path, 
     report = run_demo(tmp_path, said.append)
     assert report == tmp_path / "report.html"
     assert report.stat().st_size < 900_000
-    assert report.read_text(encoding="utf-8").count('src="data:image/jpeg;base64,') == len(demo.PHOTOS)
-    assert [line.split("  ")[0] for line in said[1:]] == list(brief)
+    assert "tagged by the packaged model" not in report.read_text(encoding="utf-8")
+    assert [line.split("  ")[0] for line in said[1:-1]] == list(brief)
+    assert "shows no tagged photos" in said[-1]
     weights = [tmp_path / "runs" / folder / "last.safetensors" for folder, _ in brief.values()]
     before = [path.stat().st_mtime_ns for path in weights]
     again: list[str] = []
-    run_demo(tmp_path, again.append)
-    assert again == said
+    page = run_demo(tmp_path, again.append, EXAMPLES / "labels.csv").read_text(encoding="utf-8")
+    assert again == said[:-1]
+    assert page.count('src="data:image/jpeg;base64,') == len(list(EXAMPLES.glob("*.jpg")))
+    assert len(page) < 900_000
     assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def test_photos_that_cannot_be_tagged_are_refused_before_the_training(tmp_path):
+    (tmp_path / "labels.csv").write_text("photo,labels\nmissing.jpg,cat\n", encoding="utf-8")
+    with pytest.raises(LesaError, match=r"missing\.jpg does not exist"):
+        run_demo(tmp_path / "demo", print, tmp_path / "labels.csv")
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ from lesa.learn.experiments.comparison import read_comparison
 from lesa.learn.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [path for pattern in ("*.md", "docs/*.md", "examples/*/*.md") for path in sorted(ROOT.glob(pattern))]
 SHELL = {"sh", "bash"}
 KEYWORDS = {"do", "then", "else", "time", "!"}
 FENCE = re.compile(r"^```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-OWN_PATH = re.compile(r"(?:src|tests|docs|configs|benchmarks|tools)/[\w./-]*\w/?")
+OWN_PATH = re.compile(r"(?:src|tests|docs|configs|benchmarks|tools|examples)/[\w./-]*\w/?")
 ASSIGNMENT = re.compile(r"\w+=.*")
 
 

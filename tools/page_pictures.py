@@ -1,4 +1,4 @@
-"""The pictures of the local page in the documents: real Chromium, the default bundle, photos of scikit-image's wheel.
+"""The pictures of the local page in the documents: real Chromium, the default bundle, the example photos.
 
     python tools/page_pictures.py docs/pictures
 
@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import skimage
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from lesa.cli.serve import listen, make_server
 from lesa.index.search import Index
@@ -22,15 +21,16 @@ from lesa.index.update import update_index
 from lesa.tagger import Tagger
 from lesa.web.service import Service
 
-PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "camera.png")
-WORDS = ("coffee cup", "animal", "woman", "motorcycle", "space suit", "camera", "man", "athlete")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
+PHOTOS = ("dog.jpg", "cup.jpg", "hedgehog.jpg", "macaw.jpg", "chair.jpg", "temple.jpg")
+"""Right, partly right and wrong tags."""
 
 
 @contextmanager
-def serving(photos: Path, index: Path) -> Iterator[str]:
-    """Serve the default bundle with an index of the photos, and yield the page's address."""
+def serving(index: Path) -> Iterator[str]:
+    """Serve the default bundle with an index of the example photos, and yield the page's address."""
     tagger = Tagger("default")
-    update_index(index, photos, tagger)
+    update_index(index, EXAMPLES, tagger)
     with listen("127.0.0.1", 0) as listener:
         server = make_server(Service(tagger, Index(index, tagger)), ())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -42,15 +42,15 @@ def serving(photos: Path, index: Path) -> Iterator[str]:
             thread.join()
 
 
-def tag(page: Page, address: str, photos: Path, words: tuple[str, ...], chosen: str) -> None:
-    """Upload the photos, ask for the words, and press the chosen tag of the motorcycle."""
+def tag(page: Page, address: str, photo: str, chosen: str) -> Locator:
+    """Upload the photos, press the chosen tag of one photo, and return this photo's card."""
     page.goto(address)
-    page.fill("#labels", "\n".join(words))
-    page.fill("#top", "4")
-    page.set_input_files("#files", [photos / name for name in PHOTOS])
+    page.set_input_files("#files", [EXAMPLES / name for name in PHOTOS])
     page.get_by_text(f"{len(PHOTOS)} photos tagged", exact=True).wait_for()
-    card = page.locator("#cards > li", has_text="motorcycle_left.png")
+    card = page.locator("#cards > li", has_text=photo)
     card.locator("button", has_text=chosen).first.click()
+    page.mouse.move(0, 0)
+    return card
 
 
 def main() -> None:
@@ -60,20 +60,14 @@ def main() -> None:
     out = parser.parse_args().out
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        photos = Path(folder) / "photos"
-        photos.mkdir()
-        for name in PHOTOS:
-            shutil.copy(Path(skimage.__file__).parent / "data" / name, photos / name)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with serving(photos, Path(folder) / "index") as address:
-            page = browser.new_page(viewport={"width": 1200, "height": 920})
-            tag(page, address, photos, WORDS, "motorcycle")
+        with serving(Path(folder) / "index") as address:
+            page = browser.new_page(viewport={"width": 1200, "height": 960})
+            tag(page, address, "dog.jpg", "german shepherd")
             page.screenshot(path=out / "page.png")
             phone = {"width": 390, "height": 844}
             page = browser.new_page(viewport=phone, device_scale_factor=1.5, color_scheme="dark", has_touch=True)
-            tag(page, address, photos, (), "red")
-            page.locator("#cards > li", has_text="motorcycle_left.png").evaluate("card => card.scrollIntoView()")
-            page.mouse.move(0, 0)
+            tag(page, address, "temple.jpg", "building").evaluate("card => card.scrollIntoView()")
             page.screenshot(path=out / "page-phone.png")
         browser.close()
 

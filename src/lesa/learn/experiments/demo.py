@@ -1,22 +1,15 @@
-"""The demonstration: embedded region codes of real photos -> trained runs, their evaluation and a report.
+"""The demonstration: embedded region codes of real photos -> trained runs, their evaluation and a report."""
 
-The report also shows tags by the bundle in the package, for a few photos of scikit-image (if it is installed).
-"""
-
-from base64 import b64encode
 from collections.abc import Callable
-from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from lesa.learn.datasets.demo import unpack_demo
 from lesa.learn.evaluate import Evaluation, evaluate_run, write_evaluation
 from lesa.learn.experiments.report import write_report
+from lesa.learn.experiments.tagged import tag_photos
 from lesa.learn.recipe import Recipe, make_recipe
 from lesa.learn.train_bar import train_with_bar
-from lesa.pictures import photo_sheet, view_photo
-from lesa.tagger import Tagger
 
 MAIN = "LESA, contrastive"
 CONTROL = "mean pool, contrastive"
@@ -32,12 +25,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "Fast0Tag": ("fast0tag", {"recipe": "fast0tag", "epochs": 16}),
     "SDL": ("sdl", {"recipe": "sdl", "epochs": 16}),
 }
-PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
-"""Photos of scikit-image that may be shown: they are in the public domain, or CC0."""
-TAGS = 4
 
 
-def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
+def run_demo(out: Path | str, announce: Callable[[str], None], photos: Path | None = None) -> Path:
     """Train and evaluate the runs on the embedded data, and return the path of their HTML report.
 
     Finished parts are kept: the same call continues where an earlier call stopped.
@@ -45,9 +35,13 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
     Args:
         out: the folder of the data, the runs and the report.
         announce: called with each line for the reader.
+        photos: labelled photos that the bundle in the package tags for the report (see `tag_photos`).
+
+    Raises:
+        LesaError: the labelled photos cannot be read, or the folder holds other data.
     """
     out = Path(out).resolve()
-    tagged = _tagged_photos()
+    tagged = tag_photos(photos) if photos else []
     unpack_demo(out / "data")
     evaluations: dict[str, Evaluation] = {}
     for title, (folder, settings) in RUNS.items():
@@ -58,23 +52,9 @@ def run_demo(out: Path | str, announce: Callable[[str], None]) -> Path:
     write_report(evaluations, report, main=MAIN, control=CONTROL, tagged=tagged)
     for line in _summary(evaluations):
         announce(line)
+    if not photos:
+        announce("the report shows no tagged photos: --photos names labelled ones")
     return report
-
-
-def _tagged_photos() -> dict[str, str]:
-    """Return pictures of the tags of the sample photos by the bundle in the package: name of the photo -> data URI."""
-    spec = find_spec("skimage")
-    if spec is None or spec.origin is None:
-        return {}
-    tagger = Tagger("default")
-    pictures = {}
-    for photo in (Path(spec.origin).parent / "data" / name for name in PHOTOS):
-        if photo.exists():
-            shown = view_photo(tagger, str(photo), tagger.codes(photo), tagger.labels(), TAGS)
-            content = BytesIO()
-            photo_sheet(shown).save(content, format="JPEG", quality=85)
-            pictures[photo.stem] = "data:image/jpeg;base64," + b64encode(content.getvalue()).decode()
-    return pictures
 
 
 def demo_recipe(data: Path, settings: dict[str, Any]) -> Recipe:

@@ -6,12 +6,11 @@ This module prepares the data; `report.html` is the template. The report loads n
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import cycle
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +26,7 @@ from lesa.files import write_text
 from lesa.labels import Vocabulary, other_forms
 from lesa.learn.datasets.dataset import Split, read_dataset
 from lesa.learn.evaluate import Evaluation
+from lesa.learn.experiments.tagged import TaggedPhoto
 from lesa.learn.model import Output
 from lesa.learn.predict import outputs
 from lesa.learn.regions.store import RegionStore
@@ -95,7 +95,7 @@ def write_report(
     *,
     main: str,
     control: str,
-    tagged: Mapping[str, str] = MappingProxyType({}),
+    tagged: Sequence[TaggedPhoto] = (),
 ) -> None:
     """Write the HTML report on runs that were evaluated on the same split of one data set by the same rules.
 
@@ -104,7 +104,7 @@ def write_report(
         path: the HTML file.
         main: title of the run whose attention maps are drawn.
         control: title of the run with which `main` is compared, label by label.
-        tagged: name -> picture (data URI) of a photo that the bundle in the package tagged.
+        tagged: photos that the bundle in the package tagged.
 
     Raises:
         LesaError: the evaluations are of different data sets, splits or rules.
