@@ -212,7 +212,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(load()).save(folder / place)
     (folder / "photos" / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (folder / "flickr8k.lesa").symlink_to(ROOT / "src" / "lesa" / "default.lesa")
-    (folder / "tests").symlink_to(ROOT / "tests")
+    for name in ("tests", "examples"):
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 
