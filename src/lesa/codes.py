@@ -30,7 +30,8 @@ class Codes:
     attention_MR: Floats
     """The weight of each region in each code: it sums to one over the regions."""
     regions_RE: Floats
-    """Each region alone, in word space. The codes are positive multiples of the rows of `attention_MR @ regions_RE`."""
+    """Each region alone, in word space. The codes are positive multiples of the rows of `attention_MR @ regions_RE`. A
+    bundle of the recipe `best` has codes of two parts, and each part has multiples of its own."""
     size: tuple[int, int]
     """The upright photo's width and height in pixels."""
 

@@ -17,6 +17,7 @@ from lesa.learn.baselines.multi_label import WSABIE, Logistic
 from lesa.learn.baselines.sdl import SDL
 from lesa.learn.baselines.synthesised import Synthesised
 from lesa.learn.baselines.training_free import TrainingFree
+from lesa.learn.combined import Combined
 from lesa.learn.model import OWN_SETTINGS, KnownClasses, MeanPool, Model, ModelConfig, SharedMultiAttention
 from lesa.learn.settings import parse_settings
 
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Model]] = {
     "fast0tag": Fast0Tag,
     "fast0tag-linear": Fast0TagLinear,
     "synthesised": Synthesised,
+    "combined": Combined,
     "training-free": TrainingFree,
     "logistic": Logistic,
     "wsabie": WSABIE,

@@ -145,6 +145,9 @@ class Model(nn.Module):
     """Whether it scores the S seen labels only, in their order, for any label vectors."""
     exportable: ClassVar[bool] = False
     """Whether its scores follow from its codes and the label vectors alone, so that a bundle can hold it."""
+    summed: ClassVar[bool] = False
+    """Whether a part of it has a closed form, solved from sums over the first epoch, beside what is trained by steps.
+    With the loss kind `closed-form` all of it has."""
     settings: Any
     """The method's own settings: an object of `settings_type`."""
     known: KnownClasses | None = None
@@ -172,7 +175,7 @@ class Model(nn.Module):
         """
 
     def accumulate(self, regions_BRD: Tensor, vectors_SE: Tensor, targets_BS: Tensor) -> None:
-        """Add a batch to the sums of a closed form (loss kind `closed-form`).
+        """Add a batch to the sums of a closed form.
 
         Raises:
             LesaError: the method has no closed form.
@@ -388,11 +391,14 @@ class WordSpace(nn.Module):
         he_(self.w, fan_in=config.region_size)
 
     def codes(self, features: Tensor) -> Tensor:
-        """Project features `..., D` into word space `..., E`; a learned temperature stays below 100, as in CLIP."""
+        """Project features `..., D` into word space `..., E`."""
         codes = features @ self.w
-        if self.log_temperature is None:
-            return codes
-        return F.normalize(codes, dim=-1) * self.log_temperature.exp().clamp(max=100)
+        temperature = self.temperature()
+        return codes if temperature is None else F.normalize(codes, dim=-1) * temperature
+
+    def temperature(self) -> Tensor | None:
+        """Return the length of the codes, if all have the same; a learned one stays below 100, as in CLIP."""
+        return None if self.log_temperature is None else self.log_temperature.exp().clamp(max=100)
 
     def select(self, by_attention_BMC: Tensor) -> Tensor:
         """Reduce each label's M dot products to one score; at a tie the gradient is shared, as in TensorFlow."""

@@ -185,6 +185,7 @@ class Training:
         self.validate_every = recipe.validate_every or self.epoch_steps
 
         self.model = build_model(recipe.model, vectors_SE, recipe.seed, run.known).to(self.device)
+        self.summed_steps = min(self.epoch_steps, self.steps) if self.model.summed or recipe.loss.is_closed_form else 0
         self.vectors_SE = vectors_SE.to(self.device)
         self.optimiser = make_optimiser(recipe.optimiser, self.model)
         start = recipe.optimiser.learning_rate
@@ -247,8 +248,11 @@ class Training:
         targets_BS = torch.from_numpy(self.split.targets.dense(self.photos[batch], self.seen)).to(self.device)
         self.model.train()
         loss = self.run.recipe.loss
+        if self.step < self.summed_steps:
+            self.one_sum(regions_BRD, targets_BS)
         if loss.is_closed_form:
-            return self.one_sum(regions_BRD, targets_BS)
+            # It has no loss.
+            return {"total": torch.zeros(())}
         out: Scores = self.model(regions_BRD, self.vectors_SE)
         terms = LOSSES[loss.kind](loss, out, self.vectors_SE, targets_BS)
         if not torch.isfinite(terms["total"]):
@@ -258,13 +262,12 @@ class Training:
         self.optimiser.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def one_sum(self, regions_BRD: Tensor, targets_BS: Tensor) -> dict[str, Tensor]:
-        """Add a batch to the sums of a closed form, and solve it after the last batch. A closed form has no loss."""
+    def one_sum(self, regions_BRD: Tensor, targets_BS: Tensor) -> None:
+        """Add a batch to the sums of a closed form, and solve it after the last batch."""
         with torch.no_grad():
             self.model.accumulate(regions_BRD, self.vectors_SE, targets_BS)
-            if self.step + 1 == self.steps:
+            if self.step + 1 == self.summed_steps:
                 self.model.solve()
-        return {"total": torch.zeros(())}
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return the batch of a step, as positions in the list of training photos."""

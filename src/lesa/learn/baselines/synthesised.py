@@ -83,11 +83,15 @@ class Synthesised(CodeModel):
 
     settings_type = SynthesisedSettings
     settings: SynthesisedSettings
-    attentions = 1
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.register_buffer("mean_D", torch.zeros(config.region_size))
+
+    @property
+    def attentions(self) -> int:
+        """M: one code, that of the mean region."""
+        return 1
 
     @property
     def code_size(self) -> int:
@@ -140,7 +144,7 @@ class Synthesised(CodeModel):
         self.get_buffer("mean_D").copy_(mean_D)
         classifiers_SD = F.normalize(weight_DS.T, dim=1) if self.settings.unit_classifiers else weight_DS.T
         examples_AD = torch.cat([classifiers_SD, rows_KD])
-        kernel_AA = self._ridged_kernel(anchors_AE)
+        kernel_AA = self._ridged_kernel(anchors_AE, self.settings.gamma)
         values_A, directions_AA = torch.linalg.eigh(kernel_AA)
         root_AA = directions_AA / values_A.sqrt()
         turn_DP, lengths_P, label_turn_PA = torch.linalg.svd(examples_AD.T @ root_AA, full_matrices=False)
@@ -158,10 +162,10 @@ class Synthesised(CodeModel):
         count = min(int(self.regression.get_buffer("count")), SAMPLE)
         targets_NS = self.get_buffer("sample_targets_NS")[:count]
         anchors_AE = self.get_buffer("anchors_AE").double()
-        phi_SA = self._kernel(anchors_AE[:seen], anchors_AE) @ root_AA
+        phi_SA = self._kernel(anchors_AE[:seen], anchors_AE, self.settings.gamma) @ root_AA
         codes_NP = (self.get_buffer("sample_ND")[:count] - self.get_buffer("mean_D")) @ self.word_space.w
         codes_NP = F.normalize(codes_NP, dim=1) if self.config.unit_codes else codes_NP
-        points_SP = self.points(self.get_buffer("anchors_AE")[:seen])[:, :-1]
+        points_SP = self._phi(self._similarity(self.get_buffer("anchors_AE")[:seen]))
         fit_NS = (codes_NP @ points_SP.T).double()
         # The search starts where scores differ by about one.
         log_temperature = (-fit_NS.std().log()).requires_grad_()
@@ -204,11 +208,8 @@ class Synthesised(CodeModel):
 
     def points(self, unit_CE: Tensor) -> Tensor:
         """Return phi of C labels, turned as the codes are, and their prior: `C, P`."""
-        similarity_CA = self._kernel(unit_CE, self.get_buffer("anchors_AE"))
-        points_CP = similarity_CA @ self.map_AP
-        if self.settings.unit_labels:
-            lengths_C1 = (points_CP * self.get_buffer("lengths_P")).norm(dim=1, keepdim=True)
-            points_CP = points_CP / lengths_C1.clamp(min=torch.finfo(points_CP.dtype).tiny)
+        similarity_CA = self._similarity(unit_CE)
+        points_CP = self._phi(similarity_CA)
         if not self.has_prior:
             return points_CP
         return torch.cat([points_CP, (similarity_CA @ self.get_buffer("prior_A"))[:, None]], dim=1)
@@ -223,14 +224,26 @@ class Synthesised(CodeModel):
             prior_A=self.get_buffer("prior_A").cpu().numpy() if self.has_prior else None,
         )
 
+    def _similarity(self, unit_CE: Tensor) -> Tensor:
+        return self._kernel(unit_CE, self.get_buffer("anchors_AE"), self.settings.gamma)
+
+    def _phi(self, similarity_CA: Tensor) -> Tensor:
+        """Return phi of C labels by their similarity to the examples, turned as the codes are: `C, P`."""
+        points_CP: Tensor = similarity_CA @ self.map_AP
+        if self.settings.unit_labels:
+            lengths_C1 = (points_CP * self.get_buffer("lengths_P")).norm(dim=1, keepdim=True)
+            points_CP = points_CP / lengths_C1.clamp(min=torch.finfo(points_CP.dtype).tiny)
+        return points_CP
+
     def _synthesise(self, anchors_AE: Tensor, classifiers_AD: Tensor, vectors_CE: Tensor) -> Tensor:
         """Return classifiers of unit length for C labels, from examples alone: `C, D`."""
-        map_AD = torch.linalg.solve(self._ridged_kernel(anchors_AE), classifiers_AD)
-        return F.normalize(self._kernel(vectors_CE, anchors_AE) @ map_AD, dim=1)
+        gamma = self.settings.gamma
+        map_AD = torch.linalg.solve(self._ridged_kernel(anchors_AE, gamma), classifiers_AD)
+        return F.normalize(self._kernel(vectors_CE, anchors_AE, gamma) @ map_AD, dim=1)
 
-    def _ridged_kernel(self, anchors_AE: Tensor) -> Tensor:
-        return add_ridge(self._kernel(anchors_AE, anchors_AE), self.settings.kernel_ridge)
+    def _ridged_kernel(self, anchors_AE: Tensor, gamma: float) -> Tensor:
+        return add_ridge(self._kernel(anchors_AE, anchors_AE, gamma), self.settings.kernel_ridge)
 
-    def _kernel(self, vectors_CE: Tensor, anchors_AE: Tensor) -> Tensor:
+    def _kernel(self, vectors_CE: Tensor, anchors_AE: Tensor, gamma: float) -> Tensor:
         """Return k, `C, A`, of unit vectors: |v - w|^2 = 2 - 2 v . w."""
-        return torch.exp(-self.settings.gamma * (2 - 2 * vectors_CE @ anchors_AE.T))
+        return torch.exp(-gamma * (2 - 2 * vectors_CE @ anchors_AE.T))
