@@ -5,9 +5,9 @@
 
 Deletion covers the first fifth of the regions in the order of a map, with the blurred photo or its mean colour;
 insertion shows only these regions and covers the rest. Both are done for the best tags of each photo among the bundle's
-labels. Controls: random regions (five draws), regions in the order of their distance from the centre, and the last
-regions of the contribution. A label has the vector v; its winning code m is g times the sum of the regions w[r],
-weighted with the attention alpha[m]. The maps:
+labels, or among those of `--labels FILE`, one per line. Controls: random regions (five draws), regions in the order of
+their distance from the centre, and the last regions of the contribution. A label has the vector v; its winning code m
+is g times the sum of the regions w[r], weighted with the attention alpha[m]. The maps:
 
 attention            alpha[m,r]
 contribution         alpha[m,r] g w[r].v           its sum is the code's product with v
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from lesa.codes import Codes, Floats, select, shifted
+from lesa.files import read_lines
 from lesa.graph import open_graph
 from lesa.images import crop_box, list_photos, open_photo, to_pixels
 from lesa.tagger import Tagger
@@ -82,14 +83,16 @@ def around(map_R: Floats, grid: tuple[int, int]) -> Floats:
 
 
 def left_out(codes: Codes, sums_ME: Floats, vector_E: Floats, selection: str) -> Floats:
-    """Return the fall of the score without each region."""
+    """Return the fall of the score without each region. A prior, which no region gives, takes no part."""
     rest_MRE = sums_ME[:, None] - codes.attention_MR[:, :, None] * codes.regions_RE
     unit = bool(np.ptp(np.linalg.norm(codes.codes_ME, axis=1)) < 1e-3 * np.linalg.norm(codes.codes_ME[0]))
     if unit:
         rest_MRE *= np.linalg.norm(codes.codes_ME[0]) / np.linalg.norm(rest_MRE, axis=2, keepdims=True)
     else:
         rest_MRE /= (1 - codes.attention_MR)[:, :, None]
-    whole_M = codes.codes_ME @ vector_E
+    whole_M = sums_ME @ vector_E
+    if unit:
+        whole_M *= np.linalg.norm(codes.codes_ME[0]) / np.linalg.norm(sums_ME, axis=1)
     return select(whole_M[:, None], selection) - select(rest_MRE @ vector_E, selection)
 
 
@@ -136,9 +139,9 @@ class Scorer:
         return np.stack([select(each @ self.vectors.T, self.selection) for each in np.concatenate(codes)])
 
 
-def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
+def delete(tagger: Tagger, photos: list[Path], fill: str, share: float, names: list[str] | None) -> None:
     """Print the table of deletion and insertion."""
-    labels, manifest = tagger.labels(), tagger.bundle.manifest
+    labels, manifest = tagger.labels(names), tagger.bundle.manifest
     scorer, rows = Scorer(tagger, labels.points_CE), {}
     count = round(share * manifest.grid[0] * manifest.grid[1])
     for number, photo in enumerate(photos):
@@ -159,7 +162,7 @@ def delete(tagger: Tagger, photos: list[Path], fill: str, share: float) -> None:
                     key = regions_R.tobytes()
                     if key not in batch:
                         batch[key] = masked(pixels, covered, regions_R, manifest.grid)
-                    asked.append((name.split(" 0")[0].rstrip("0123456789 "), test, int(c), key))
+                    asked.append(("random" if name.startswith("random") else name, test, int(c), key))
         after = dict(zip(batch, scorer(list(batch.values())), strict=True))
         spread = before_C.std()
         for name, test, c, key in asked:
@@ -221,6 +224,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=150)
     parser.add_argument("--fill", choices=["blur", "mean"], default="blur")
     parser.add_argument("--share", type=float, default=0.2)
+    parser.add_argument("--labels", type=Path, help="labels to choose tags from; the bundle's own if not given")
     parser.add_argument("--boxes", type=Path)
     given = parser.parse_args()
     tagger = Tagger(given.bundle)
@@ -228,7 +232,8 @@ def main() -> None:
         point(tagger, given.folder, json.loads(given.boxes.read_text()))
     else:
         names = given.names.read_text().split() if given.names else list_photos(given.folder)
-        delete(tagger, [given.folder / name for name in names[: given.photos]], given.fill, given.share)
+        photos = [given.folder / name for name in names[: given.photos]]
+        delete(tagger, photos, given.fill, given.share, read_lines(given.labels) if given.labels else None)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def main() -> None:
         sizes = {file.suffix: file.stat().st_size / len(near) for file in made.iterdir()}
         manifest = tagger.bundle.manifest
         print(
-            f"{len(near):,} photos x {manifest.attentions} codes x {manifest.vector_size} numbers; bytes per photo:",
+            f"{len(near):,} photos x {manifest.attentions} codes x {manifest.code_size} numbers; bytes per photo:",
             end=" ",
         )
         print(", ".join(f"{suffix} {size:,.0f}" for suffix, size in sizes.items()))

@@ -181,7 +181,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "options", "fit", "message"),
     [
-        ("vgg91", {}, None, r"no backbone is called 'vgg91'; did you mean 'vgg19'\? There are: hf, student, vgg19"),
+        ("vgg91", {}, None, r"no backbone is called 'vgg91'; did you mean 'vgg19'\? There are: hf, vgg19"),
         ("vgg19:x", {}, None, "takes no name"),
         ("vgg19", {"preprocesing": "paper"}, None, "no option 'preprocesing'; did you mean 'preprocessing'"),
         ("vgg19", {"preprocessing": "papr"}, None, "did you mean 'paper'"),

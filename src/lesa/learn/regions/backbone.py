@@ -18,7 +18,7 @@ class Backbone:
     """A frozen network that turns pixels into regions, with everything needed to load it again."""
 
     spec: str
-    """The spec that loads it: `vgg19`, `student`, or `hf:` and a name or an absolute folder."""
+    """The spec that loads it: `vgg19`, or `hf:` and a name or an absolute folder."""
     module: nn.Module
     """Pixels (B, 3, H, W; float32) -> regions (B, R, D), row by row of the grid."""
     grid: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Loading a backbone by its spec: VGG-19, a Hugging Face model, or the student of the default bundle."""
+"""Loading a backbone by its spec: VGG-19 or a Hugging Face model."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,12 +8,10 @@ from typing import Literal, cast
 from lesa.errors import LesaError, did_you_mean
 from lesa.learn.regions.backbone import Backbone, Options
 from lesa.learn.regions.hugging_face import load_hugging_face
-from lesa.learn.regions.student import load_student
 from lesa.learn.regions.vgg19 import load_vgg19
 
 SOURCES: dict[str, Callable[[str, dict[str, str | int], Path | None], Backbone]] = {
     "hf": load_hugging_face,
-    "student": load_student,
     "vgg19": load_vgg19,
 }
 """Source of a spec -> the function that loads it."""
@@ -26,13 +24,11 @@ def load_backbone(
 
     Args:
         spec: `vgg19` (as in the paper: conv5_4 after ReLU, 14 x 14 x 512); or `hf:` and the name or folder of a Hugging
-            Face model (the last map of a CNN, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP); or `student`
-            (the default bundle's small backbone). The student's weights are distributed only inside the default bundle,
-            as its graph. To train with it, make them with `tools/default_backbone.py`.
+            Face model (the last map of a CNN, or the patch tokens of a ViT, DeiT, DINOv2, CLIP or SigLIP).
         options: for `vgg19`: `preprocessing`, which is `paper` or `later`; for `hf:`: any key of the model's
-            configuration, such as `output_stride=16`; for `student`: none.
+            configuration, such as `output_stride=16`.
         weights: for `vgg19`: torchvision's state dict (`.pth` or `.safetensors`), or the prefix of a TF-slim
-            checkpoint; for `student`: the file `student.safetensors` that `tools/default_backbone.py` wrote.
+            checkpoint.
         fit: `crop` or `squash`, in place of the fit of the backbone's own preprocessing.
 
     Raises:

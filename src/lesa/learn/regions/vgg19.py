@@ -71,7 +71,7 @@ def load_vgg19(name: str, options: dict[str, str | int], weights: Path | None) -
 
 
 def _load_weights(module: VGG19, weights: Path) -> None:
-    state = read_state(weights)
+    state = _read_state(weights)
     expected = module.state_dict()
     for name, value in expected.items():
         if name not in state:
@@ -83,7 +83,7 @@ def _load_weights(module: VGG19, weights: Path) -> None:
     module.load_state_dict({name: state[name] for name in expected})
 
 
-def read_state(weights: Path) -> dict[str, Tensor]:
+def _read_state(weights: Path) -> dict[str, Tensor]:
     """Read a state dict: a `.safetensors` or `.pth` file, or a TF-slim checkpoint, renamed to torchvision's names.
 
     Raises:
