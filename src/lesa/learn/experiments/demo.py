@@ -20,6 +20,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     MAIN: ("contrastive", CONTRASTIVE),
     "one attention, contrastive": ("one-attention", {**CONTRASTIVE, "model": {"attentions": 1}}),
     CONTROL: ("mean-pool", {**CONTRASTIVE, "model": {"kind": "mean-pool"}}),
+    "recommended": ("best", {"recipe": "best", "epochs": 16}),
     "ESZSL": ("eszsl", {"recipe": "eszsl"}),
     "CONSE": ("conse", {"recipe": "conse", "epochs": 16}),
     "Fast0Tag": ("fast0tag", {"recipe": "fast0tag", "epochs": 16}),
